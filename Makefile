@@ -1,0 +1,89 @@
+# Headwater's chores. `make demo` or `make test` alone sets up all it needs, once.
+
+# The first Python here that is new enough; name another with `make PYTHON=...`.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
+	done; echo "$$python")
+UV ?= build/lock/bin/uv
+
+BIN := .venv/bin
+READY := .venv/.headwater-ready
+BEGUN := .venv/.headwater-begun
+INPUTS := requirements.lock pyproject.toml
+# No isolation: what builds is in the lock as well. Quiet: pip's warnings repeat for each package.
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input \
+	--no-build-isolation --no-deps
+
+# Pyright runs on the system's Node and must neither look for a newer self nor complain of its age.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.PHONY: help demo test check trials bench lock clean setup
+.DEFAULT_GOAL := help
+
+help:  ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
+
+demo: $(READY)  ## Run the flights demo: real data, one Delta table, a receipt
+	@$(BIN)/headwater demo
+
+test: $(READY)  ## Run the tests: unit, contract, emulated, e2e
+	@$(BIN)/python -m pytest -m "not gpu and not cloud and not trial"
+
+check: $(READY)  ## Lint, type-check, check the imports' direction and run the docstrings' examples
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports pyproject.toml --no-logo
+	$(BIN)/python -m pytest -q --doctest-modules .src/headwater
+
+trials: $(READY)  ## Run the long matrices in tests/trials
+	@if [ -d tests/trials ]; \
+	then $(BIN)/python -m pytest -m "trial and not gpu and not cloud" tests/trials; \
+	else echo "no trials: there is no folder tests/trials"; fi
+
+bench: $(READY)  ## Run the benchmarks, or one of them: make bench ONLY=name
+	@$(BIN)/python tests/benchmarks/run.py $(ONLY)
+
+lock:  ## Renew requirements.lock from pyproject.toml (UPGRADE=1: to the newest versions)
+	@[ -x "$$(command -v $(UV))" ] || { $(PYTHON) -m venv build/lock && build/lock/bin/pip install -q uv; }
+	@$(UV) pip compile -q pyproject.toml --extra demo --extra aws --group dev \
+		--universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-annotate --no-header \
+		$(if $(UPGRADE),--upgrade) -o requirements.lock
+	@echo "requirements.lock: $$(grep -c '^[a-z]' requirements.lock) packages"
+
+clean:  ## Remove what make made: the environment, caches and builds
+	@if [ -d .venv ] && [ ! -e $(BEGUN) ]; \
+	then echo "left as it is: .venv (make did not make it)"; else rm -rf .venv; fi
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find .src flows tasks infra tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Of two makes at once one sets up and the other waits: a lock on this file, held through exec.
+$(READY): $(INPUTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Headwater needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)." >&2; \
+		echo "  -> name one: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import fcntl, os, sys; \
+		lock = os.open("Makefile", os.O_RDONLY); fcntl.flock(lock, fcntl.LOCK_EX); \
+		os.set_inheritable(lock, True); os.execvp(sys.argv[1], sys.argv[1:])' \
+		$(MAKE) --no-print-directory PYTHON='$(PYTHON)' setup
+
+# Without the mark of a finished set-up the environment is built anew: an install that was cut off
+# leaves packages that pip takes for whole. An environment that make did not begin is not touched.
+setup:
+	@if [ -e $(READY) ] && [ -z "$$(find $(INPUTS) -newer $(READY))" ]; then exit 0; fi; \
+	set -e; start=$$(date +%s); \
+	if [ -d .venv ] && [ ! -e $(BEGUN) ]; then \
+		echo ".venv exists, and make did not make it." >&2; \
+		echo "  -> move it away, then run make again" >&2; exit 1; fi; \
+	if [ ! -e $(READY) ] || ! $(BIN)/python -c '' 2>/dev/null; then \
+		rm -rf .venv; mkdir .venv; touch $(BEGUN); $(PYTHON) -m venv .venv; fi; \
+	rm -f $(READY); touch $(BEGUN); \
+	echo "Setting up .venv: $$(grep -c '^[a-z]' requirements.lock) locked packages (once, a minute or two)"; \
+	sed -n '/^setuptools==/,/[^\\]$$/p' requirements.lock > .venv/build.lock; \
+	$(INSTALL) --require-hashes -r .venv/build.lock; \
+	$(INSTALL) --require-hashes -r requirements.lock; \
+	$(INSTALL) --no-index -e .; \
+	touch -r $(BEGUN) $(READY); \
+	echo "Set up in $$(( $$(date +%s) - start )) s"

@@ -1,0 +1,97 @@
+"""The `etl` flow: a few Prefect tasks, each driving a whole Dask graph.
+
+A Prefect task for each part would cost tens of times what Dask needs for one, and the workers
+would need Prefect's server; so the parts are Dask's and the steps are Prefect's.
+"""
+
+# No ``from __future__ import annotations`` here: Prefect resolves the types when a flow is run.
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from headwater.flows.etl_run import EtlRun
+from headwater.flows.parameters import EtlParameters
+from headwater.flows.receipts import as_markdown
+from headwater.infra.models import RunReceipt, Status
+from headwater.infra.profiles import load_profile
+from headwater.tasks.process import Progress
+
+_RUN: ContextVar[EtlRun | None] = ContextVar("headwater_etl_run", default=None)
+
+
+@contextmanager
+def continuing(run: EtlRun) -> Iterator[None]:
+    """In the block, `etl` goes on with ``run``, whose scan is done already, not with a new one."""
+    token = _RUN.set(run)
+    try:
+        yield
+    finally:
+        _RUN.reset(token)
+
+
+@flow(name="etl", persist_result=False)
+def etl(parameters: EtlParameters) -> RunReceipt:
+    """Read the sources, apply the job to each part, commit the result as one version.
+
+    Args:
+        parameters: What to read, what to do and where to write.
+    """
+    run = _RUN.get() or EtlRun(
+        parameters.to_request(), load_profile(parameters.profile), on_progress=_log_progress
+    )
+    try:
+        scan(run)
+        if not run.is_done:
+            process(run)
+            commit(run)
+    except BaseException as exc:
+        receipt = run.receipt(exc)
+        if receipt.status is not Status.REFUSED:
+            run.keep(receipt)
+        raise
+    receipt = run.receipt()
+    run.keep(receipt)
+    create_markdown_artifact(
+        markdown=as_markdown(receipt), key="receipt", description=f"Receipt of {receipt.target}"
+    )
+    return receipt
+
+
+@task(persist_result=False, cache_policy=NO_CACHE)
+def scan(run: EtlRun) -> None:
+    """Pin the inputs, resolve schemas, refuse what cannot work."""
+    prepared = run.scan()
+    get_run_logger().info(
+        "%d files, %s rows, run key %s",
+        len(prepared.source.files),
+        "uncounted" if prepared.source.rows is None else prepared.source.rows,
+        prepared.run_key,
+    )
+
+
+@task(persist_result=False, cache_policy=NO_CACHE)
+def process(run: EtlRun) -> None:
+    """Read, transform and write every part on the cluster."""
+    processed = run.process()
+    get_run_logger().info(
+        "%d parts done, %d taken up from an earlier attempt, %d retries",
+        len(processed.receipts),
+        processed.resumed,
+        processed.retries,
+    )
+
+
+@task(persist_result=False, cache_policy=NO_CACHE)
+def commit(run: EtlRun) -> None:
+    """Make the finished parts one version."""
+    dataset = run.commit()
+    get_run_logger().info("version %d of %s", dataset.version, dataset.uri)
+
+
+def _log_progress(progress: Progress) -> None:
+    get_run_logger().info("%d of %d parts done", progress.parts_done, progress.parts)

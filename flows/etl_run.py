@@ -1,0 +1,240 @@
+"""One `etl` run as steps, without Prefect: scan, process, commit, and the receipt of it all.
+
+The flow in ``flows.etl`` wraps each step in a Prefect task; the command line takes the first one
+before Prefect's server has answered.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from headwater.infra import clusters
+from headwater.infra.errors import HeadwaterError
+from headwater.infra.gpu import GpuProbe, probe
+from headwater.infra.launchers.local import local_plan
+from headwater.infra.models import (
+    DatasetVersion,
+    Device,
+    JobRequest,
+    LaunchTry,
+    Plan,
+    RunReceipt,
+    Status,
+)
+from headwater.infra.profiles import ClusterProfile
+from headwater.infra.storage.datasets import Commit, Dataset
+from headwater.infra.storage.receipts import ReceiptStore
+from headwater.tasks.prepare import Prepared, prepare
+from headwater.tasks.process import Processed, Progress, process
+
+if TYPE_CHECKING:
+    from headwater.infra.models import InputSummary
+
+FLOW = "etl"
+
+
+class EtlRun:
+    """The state of one run; each step needs the one before.
+
+    Args:
+        request: What to do.
+        profile: Where to do it.
+        folder: Where the job's module is looked for first; the working folder by default.
+        gpu_probe: Tells what GPUs there are.
+        on_progress: Called in the calling thread at the start and after each part.
+    """
+
+    def __init__(
+        self,
+        request: JobRequest,
+        profile: ClusterProfile,
+        *,
+        folder: Path | None = None,
+        gpu_probe: GpuProbe = probe,
+        on_progress: Callable[[Progress], None] = lambda _: None,
+    ) -> None:
+        self.run_id = uuid.uuid4().hex
+        self.request = request
+        self.profile = profile
+        self._folder = folder or Path.cwd()
+        self._gpu_probe = gpu_probe
+        self._on_progress = on_progress
+        self._started = datetime.now(UTC)
+        self._seconds: dict[str, float] = {}
+        self._prepared: Prepared | None = None
+        self._plan: Plan | None = None
+        self._tries: tuple[LaunchTry, ...] = ()
+        self._processed: Processed | None = None
+        self._committed: Commit | None = None
+        self._progress: Progress | None = None
+
+    @property
+    def prepared(self) -> Prepared:
+        """The request with everything resolved; ``scan`` has to come first."""
+        if self._prepared is None:
+            raise RuntimeError("scan() has not been called")
+        return self._prepared
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the version that the run would commit is there already."""
+        return self._prepared is not None and self._prepared.committed is not None
+
+    def scan(self) -> Prepared:
+        """Pin the inputs and check the request; a second call gives the first one's answer.
+
+        Raises:
+            HeadwaterError: The request is refused; nothing was written.
+        """
+        if self._prepared is None:
+            with self._phase("scan"):
+                self._plan = local_plan(self.profile, self._gpu_probe)
+                self._prepared = prepare(self.request, folder=self._folder)
+        return self._prepared
+
+    def process(self) -> Processed:
+        """Open the cluster, do every part, close it."""
+        prepared = self.scan()
+        assert self._plan is not None  # scan() made it
+        begun = time.perf_counter()
+        with clusters.open(self._plan) as cluster:
+            self._seconds["cluster"] = time.perf_counter() - begun
+            self._tries = cluster.tries
+            with self._phase("process"):
+                self._processed = process(
+                    cluster.client,
+                    prepared,
+                    cluster.candidate,
+                    on_progress=self._tell,
+                    gpu_fallback=self.profile.cluster.gpu_fallback,
+                )
+        return self._processed
+
+    def commit(self) -> DatasetVersion:
+        """Make the finished parts one new version."""
+        prepared = self.prepared
+        assert self._processed is not None, "process() has not been called"
+        receipts = self._processed.receipts
+        with self._phase("commit"):
+            self._committed = Dataset(prepared.target).commit(
+                [file for receipt in receipts for file in receipt.files],
+                schema=prepared.schema,
+                partition_by=self.request.partition_by,
+                mode=self.request.mode,
+                app_id=prepared.run_key,
+                revision=prepared.revision,
+                metadata={
+                    "run": self.run_id,
+                    "flow": FLOW,
+                    "job": prepared.job.name,
+                    "rows": sum(receipt.rows_out for receipt in receipts),
+                    "headwater": installed_version("headwater"),
+                },
+            )
+        return self._committed.dataset
+
+    def receipt(self, error: BaseException | None = None) -> RunReceipt:
+        """What the run leaves behind, as it stands now.
+
+        Args:
+            error: What stopped it; ``None`` where nothing did.
+        """
+        prepared, processed = self._prepared, self._processed
+        receipts = processed.receipts if processed else ()
+        inputs: list[InputSummary] = []
+        if prepared:
+            inputs = [prepared.source.summary(), *(side.summary() for _, side in prepared.sides)]
+        counted = self._progress
+        return RunReceipt(
+            run_id=self.run_id,
+            run_key=prepared.run_key if prepared else "",
+            flow=FLOW,
+            status=self._status(error),
+            started=self._started,
+            finished=datetime.now(UTC),
+            inputs=tuple(inputs),
+            target=str(prepared.target) if prepared else self.request.target,
+            mode=self.request.mode,
+            partition_by=self.request.partition_by,
+            job=prepared.job.name if prepared else (self.request.job or "copy"),
+            dataset=self._dataset(),
+            rows_in=counted.rows_in if counted else 0,
+            rows_out=counted.rows_out if counted else 0,
+            bytes_read=sum(r.bytes_read for r in receipts),
+            bytes_written=sum(r.bytes_written for r in receipts),
+            parts=counted.parts if counted else 0,
+            resumed_parts=processed.resumed if processed else 0,
+            retries=counted.retries if counted else 0,
+            seconds=dict(self._seconds),
+            engine=f"polars {pl.__version__}",
+            device=self._device(),
+            gpu_fallbacks=sum(r.gpu_fallbacks for r in receipts),
+            window=self.request.window,
+            plan=self._plan,
+            tries=self._tries,
+            error=_message(error),
+            hint=error.hint if isinstance(error, HeadwaterError) else "",
+            versions={
+                "headwater": installed_version("headwater"),
+                "dask": installed_version("dask"),
+                "polars": pl.__version__,
+                "deltalake": installed_version("deltalake"),
+                "python": platform.python_version(),
+            },
+        )
+
+    def keep(self, receipt: RunReceipt) -> None:
+        """Put the receipt into the store of receipts."""
+        ReceiptStore().add(receipt)
+
+    def _dataset(self) -> DatasetVersion | None:
+        if self._committed is not None:
+            return self._committed.dataset
+        return self._prepared.committed if self._prepared else None
+
+    def _status(self, error: BaseException | None) -> Status:
+        if isinstance(error, Exception):
+            return Status.FAILED if self._prepared else Status.REFUSED
+        if error is not None:
+            return Status.INTERRUPTED
+        if self.is_done or (self._committed is not None and self._committed.already):
+            return Status.ALREADY_COMMITTED
+        return Status.COMMITTED
+
+    def _device(self) -> str:
+        if self._plan is None or not self._tries:
+            return Device.CPU.value
+        opened = len(self._tries) - 1
+        return self._plan.candidates[opened].device.value
+
+    def _tell(self, progress: Progress) -> None:
+        self._progress = progress
+        self._on_progress(progress)
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[name] = time.perf_counter() - begun
+
+
+def _message(error: BaseException | None) -> str:
+    match error:
+        case None:
+            return ""
+        case HeadwaterError():
+            return error.message
+        case _:
+            return f"{type(error).__name__}: {error}".rstrip(": ")

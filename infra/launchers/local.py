@@ -1,0 +1,105 @@
+"""Dask on this machine: in process, on worker processes, or one CUDA worker for each GPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from headwater.infra.errors import MissingDependency
+from headwater.infra.gpu import GpuProbe
+from headwater.infra.models import Candidate, Device, Plan, Rejection
+from headwater.infra.profiles import ClusterProfile
+from headwater.infra.units import GIB
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+MEMORY_SHARE = 0.6
+"""Part of this machine's memory that workers may plan with; the rest is for the driver, Polars'
+buffers and everybody else on the machine."""
+
+MAX_THREADS = 4
+"""Parts under way in one process. Polars uses all cores for each; more than a few only hide the
+waiting for an object store, and each costs memory."""
+
+START_TIMEOUT = "60s"
+LOST_WORKER_TIMEOUT = "120s"
+"""A CUDA worker that restarts slowly is otherwise dropped for good."""
+
+
+def local_plan(profile: ClusterProfile, gpu_probe: GpuProbe) -> Plan:
+    """Where on this machine the profile's work runs.
+
+    Raises:
+        MissingDependency: The profile requires a GPU and none passed the probe.
+    """
+    settings = profile.cluster
+    rejected: list[Rejection] = []
+    if settings.gpu != "never":
+        report = gpu_probe()
+        if report.usable:
+            smallest = min(report.memory_bytes) / GIB
+            gpu = Candidate("local", Device.CUDA, True, len(report.names), 1, smallest)
+            return Plan((gpu,))
+        if settings.gpu == "require":
+            raise MissingDependency(
+                f"cluster profile '{profile.name}' requires a GPU: {report.reason}",
+                hint='set gpu = "auto" to fall back to the CPU, or run `headwater doctor`',
+            )
+        rejected.append(Rejection("local cuda", report.reason))
+    cores = os.cpu_count() or 1
+    workers = settings.workers or (max(1, cores // 2) if settings.processes else 1)
+    threads = settings.threads_per_worker or min(MAX_THREADS, max(1, cores // workers))
+    memory = settings.memory_gib_per_worker or _memory_gib() * MEMORY_SHARE / workers
+    return Plan(
+        (Candidate("local", Device.CPU, settings.processes, workers, threads, memory),),
+        tuple(rejected),
+    )
+
+
+@contextmanager
+def open_local(candidate: Candidate) -> Iterator[Client]:
+    """A client of a cluster on this machine; its workers end with the block."""
+    import dask
+    from distributed import Client, LocalCluster
+
+    config = {
+        "distributed.deploy.lost-worker-timeout": LOST_WORKER_TIMEOUT,
+        "distributed.scheduler.allowed-failures": 2,
+        "distributed.admin.log-format": "%(message)s",
+        "distributed.worker.daemon": True,
+    }
+    if not candidate.processes:
+        # The limit would be the whole process's, which holds the user's own objects too.
+        config["distributed.worker.memory.terminate"] = False
+    with dask.config.set(config):
+        if candidate.device is Device.CUDA:
+            from dask_cuda import LocalCUDACluster
+
+            cluster = LocalCUDACluster(
+                n_workers=candidate.workers, dashboard_address=None, rmm_async=True
+            )
+        else:
+            cluster = LocalCluster(
+                n_workers=candidate.workers,
+                threads_per_worker=candidate.threads_per_worker,
+                processes=candidate.processes,
+                memory_limit=int(candidate.memory_gib_per_worker * GIB)
+                if candidate.processes
+                else 0,
+                dashboard_address=None,
+                host="127.0.0.1" if candidate.processes else None,
+            )
+        with cluster, Client(cluster, timeout=START_TIMEOUT, set_as_default=False) as client:
+            yield client
+
+
+def _memory_gib() -> float:
+    """Memory that this process may use: the machine's, or what its control group allows."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError), open(limit) as file:
+            total = min(total, int(file.read()) / GIB)
+    return total

@@ -1,0 +1,316 @@
+"""The frozen values that pass between the layers. No I/O, and nothing heavy to import.
+
+Every value that is written to disk carries a format version: older ones are read, newer ones
+are refused by name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+RECEIPT_VERSION = 1
+"""Format of ``RunReceipt`` and ``PartReceipt`` as JSON."""
+
+PARTS_VERSION = 1
+"""Format of the list of parts that the first attempt of a run leaves in the store."""
+
+
+class Format(StrEnum):
+    """How a dataset's files are written."""
+
+    DELTA = "delta"
+    PARQUET = "parquet"
+    CSV = "csv"
+    JSONL = "jsonl"
+
+
+class Mode(StrEnum):
+    """What a commit does to the rows that are there."""
+
+    OVERWRITE = "overwrite"
+    """The new rows take the place of all rows."""
+    APPEND = "append"
+    """The new rows are added."""
+    REPLACE = "replace"
+    """The new rows take the place of all rows in the partitions that the new rows have."""
+
+
+class Status(StrEnum):
+    """How a run ended."""
+
+    COMMITTED = "committed"
+    ALREADY_COMMITTED = "already committed"
+    REFUSED = "refused"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+class Device(StrEnum):
+    """What a worker computes on."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+@dataclass(frozen=True, slots=True)
+class DataRef:
+    """One object or file, pinned to the version that was seen at scan.
+
+    Attributes:
+        uri: Canonical address (``str`` of a ``storage.uris.Uri``).
+        size_bytes: Size of the whole object.
+        version: Etag (S3, Azure), generation (GCS), or size, inode and modification time (local).
+    """
+
+    uri: str
+    size_bytes: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A half-open span of time ``[start, end)`` in UTC that a scheduled run covers."""
+
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Consecutive rows of one input file.
+
+    Attributes:
+        ref: The file.
+        first_row: Index of the first row.
+        rows: How many rows, or ``None`` for all of a file whose rows were not counted at scan.
+        size_bytes: Estimated size in memory, uncompressed.
+        partition: Name and text of each value that the folder names or the table's log give to
+            all rows of the file; ``None`` is null.
+    """
+
+    ref: DataRef
+    first_row: int
+    rows: int | None
+    size_bytes: int
+    partition: tuple[tuple[str, str | None], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One unit of work: what one Dask task reads, transforms and writes."""
+
+    index: int
+    slices: tuple[Slice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PartFile:
+    """One file that a part wrote; not visible to any reader before the commit.
+
+    Attributes:
+        path: Relative to the table's root, as the table's log names it.
+        size_bytes: Size of the file.
+        rows: Rows in it.
+        version: Etag or generation that the store gave it; proves on resume that it is whole.
+        partition: Partition values as the table's log writes them; ``None`` is null.
+    """
+
+    path: str
+    size_bytes: int
+    rows: int
+    version: str
+    partition: tuple[tuple[str, str | None], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PartReceipt:
+    """What a finished part leaves behind.
+
+    Attributes:
+        index: Which part.
+        files: What it wrote; empty when no row was left.
+        rows_in: Rows read, before the transform.
+        rows_out: Rows written.
+        bytes_read: Bytes that were taken from the store (whole objects for now).
+        bytes_written: Size of ``files``.
+        seconds: Wall seconds by phase: ``stage``, ``transform`` (with the write that it
+            is fused with), ``upload``.
+        worker: Address of the Dask worker.
+        device: What it computed on.
+        gpu_fallbacks: Plans that the GPU engine handed to the CPU.
+    """
+
+    index: int
+    files: tuple[PartFile, ...]
+    rows_in: int
+    rows_out: int
+    bytes_read: int
+    bytes_written: int
+    seconds: dict[str, float]
+    worker: str
+    device: Device = Device.CPU
+    gpu_fallbacks: int = 0
+    version: int = RECEIPT_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetVersion:
+    """One committed state of a dataset."""
+
+    uri: str
+    version: int
+    rows: int
+    files: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """What a run was asked to do; nothing in it is resolved yet.
+
+    Attributes:
+        sources: Addresses of the inputs: files, folders, globs or tables.
+        target: Address of the dataset that is written.
+        job: ``module:function`` that takes and gives a ``polars.LazyFrame``; ``None`` copies.
+        sides: Small tables that the job joins, by the name of the job's parameter.
+        partition_by: Columns that the target is partitioned by.
+        fresh: Do every part anew, also those that an earlier attempt finished.
+        again: Commit once more what this very request has committed before.
+        window: Span of time that the run covers, for scheduled runs.
+    """
+
+    sources: tuple[str, ...]
+    target: str
+    job: str | None = None
+    sides: tuple[tuple[str, str], ...] = ()
+    partition_by: tuple[str, ...] = ()
+    mode: Mode = Mode.OVERWRITE
+    fresh: bool = False
+    again: bool = False
+    window: Window | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One place where the work can run.
+
+    Attributes:
+        launcher: Which launcher opens it; ``local`` is this machine.
+        device: What its workers compute on.
+        processes: Workers are processes of their own, not threads of the driver.
+        workers: How many.
+        threads_per_worker: Parts that one worker has under way at a time.
+        memory_gib_per_worker: Memory that one worker may use.
+    """
+
+    launcher: str
+    device: Device
+    processes: bool
+    workers: int
+    threads_per_worker: int
+    memory_gib_per_worker: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A place that was considered and not taken, and why."""
+
+    candidate: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Where the work runs: candidates in the order they are tried."""
+
+    candidates: tuple[Candidate, ...]
+    rejected: tuple[Rejection, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchTry:
+    """One attempt to open a cluster."""
+
+    candidate: str
+    outcome: Literal["opened", "failed"]
+    seconds: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InputSummary:
+    """What a receipt says of one input."""
+
+    uri: str
+    format: Format
+    files: int
+    size_bytes: int
+    rows: int | None
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunReceipt:
+    """What a run leaves behind, also one that failed.
+
+    Attributes:
+        seconds: Wall seconds by phase; the phases are in the order they happened.
+        resumed_parts: Parts that an earlier attempt had finished and this one took up.
+        retries: Parts that were tried again after an error, and parts whose worker was lost.
+        cost_usd: Metered cost; ``None`` where nothing is billed or no price is known.
+        error: Message of what stopped the run; empty when nothing did.
+    """
+
+    run_id: str
+    run_key: str
+    flow: str
+    status: Status
+    started: datetime
+    finished: datetime
+    inputs: tuple[InputSummary, ...]
+    target: str
+    mode: Mode
+    partition_by: tuple[str, ...]
+    job: str
+    dataset: DatasetVersion | None
+    rows_in: int
+    rows_out: int
+    bytes_read: int
+    bytes_written: int
+    parts: int
+    resumed_parts: int
+    retries: int
+    seconds: dict[str, float]
+    engine: str
+    device: str
+    gpu_fallbacks: int = 0
+    window: Window | None = None
+    plan: Plan | None = None
+    tries: tuple[LaunchTry, ...] = ()
+    cost_usd: float | None = None
+    error: str = ""
+    hint: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    version: int = RECEIPT_VERSION
+
+
+def to_jsonable(value: object) -> Any:
+    """``value`` (one of the dataclasses here) as plain dicts, lists, numbers and text.
+
+    Enums become their text, times ISO 8601 in UTC, tuples lists.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_jsonable(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, dict):
+        return {str(k): to_jsonable(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_jsonable(v) for v in value]
+    return value

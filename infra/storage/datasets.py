@@ -1,0 +1,533 @@
+"""Dataset versions: a Delta table whose parts workers write and whose versions the driver commits.
+
+A table lives under one root:
+
+    data/…/part-….parquet      parts; no reader sees one before a commit names it
+    _delta_log/                the versions
+    _headwater/runs/<run key>/ what unfinished runs have done so far
+
+Parts of a partitioned table lie in folders named after their values, since Polars' own Delta
+reader takes the values from there; every other reader takes them from the log, which has them
+exactly.
+
+A new table is first created without rows and then committed to from that snapshot, because racing
+creates can all succeed one after another while of racing commits from one snapshot exactly one
+does. Until its first commit it reads as "no version yet".
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, cast
+from urllib.parse import quote, unquote
+
+import polars as pl
+from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake import Schema as DeltaSchema
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, RemoveAction
+
+from headwater.infra.errors import (
+    CommitConflict,
+    DamagedFile,
+    NotFound,
+    SchemaMismatch,
+    StorageError,
+    StoreUnavailable,
+    UnknownName,
+    UnsupportedData,
+)
+from headwater.infra.models import DataRef, DatasetVersion, Mode, PartFile
+from headwater.infra.storage.filesystems import open_filesystem
+from headwater.infra.storage.types import NULL_FOLDER
+from headwater.infra.storage.uris import Uri
+
+DATA_FOLDER = "data"
+STATE_FOLDER = "_headwater"
+LOG_FOLDER = "_delta_log"
+
+MAX_COMMIT_TRIES = 12
+"""Lost races for the next version before giving up; with the pauses below about a minute."""
+
+CHECKPOINT_INTERVAL = 20
+"""Commits between checkpoints. Without them each commit reads all earlier ones."""
+
+READABLE_FEATURES = frozenset({"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"})
+"""Reader features whose absence of support here would not change what is read."""
+
+_METADATA_KEY = "headwater"
+
+
+@dataclass(frozen=True, slots=True)
+class TableFile:
+    """One data file of a snapshot.
+
+    Attributes:
+        path: Relative to the root, decoded.
+        partition: Values as the log has them.
+    """
+
+    path: str
+    size_bytes: int
+    rows: int | None
+    partition: tuple[tuple[str, str | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One version of a table: its schema and its files."""
+
+    uri: str
+    version: int
+    schema: pl.Schema
+    partition_by: tuple[str, ...]
+    files: tuple[TableFile, ...]
+
+    @property
+    def rows(self) -> int | None:
+        """Rows in all files; ``None`` where the log does not count them."""
+        counts = [f.rows for f in self.files]
+        return None if None in counts else sum(c for c in counts if c is not None)
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of all files."""
+        return sum(f.size_bytes for f in self.files)
+
+    def as_version(self) -> DatasetVersion:
+        """What a receipt says of this snapshot."""
+        return DatasetVersion(
+            self.uri, self.version, self.rows or 0, len(self.files), self.size_bytes
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One commit as the table's log tells it.
+
+    Attributes:
+        operation: What the writer called it, for example ``WRITE``.
+        changes_data: Whether it added or removed rows.
+        transactions: Application id and version of each transaction in it.
+        headwater: What Headwater wrote of the run; empty for other writers.
+    """
+
+    version: int
+    committed: datetime
+    operation: str
+    changes_data: bool
+    transactions: tuple[tuple[str, int], ...]
+    headwater: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What a commit did: the version that holds the rows, and whether it was there before."""
+
+    dataset: DatasetVersion
+    already: bool
+
+
+class Dataset:
+    """A table at one address. Nothing is read until it is asked for."""
+
+    def __init__(self, uri: Uri) -> None:
+        self._fs = open_filesystem(uri)
+        self.uri = self._fs.canonical(uri)
+
+    def exists(self) -> bool:
+        """Whether a table is there, also one that has no version yet."""
+        return next(self._fs.list(self.uri / LOG_FOLDER), None) is not None
+
+    def snapshot(self, version: int | None = None) -> Snapshot | None:
+        """The table at ``version``, or as it is now; ``None`` where there is no version yet.
+
+        Raises:
+            NotFound: No table is there.
+            UnknownName: The table has no such version.
+            UnsupportedData: It uses features that would change what is read.
+        """
+        entry = self._first_version()
+        if version is not None and version < entry:
+            raise UnknownName.of(
+                "version", str(version), (str(e.version) for e in self.log()), where=str(self)
+            )
+        table = self._load(version)
+        if table.version() < entry:
+            return None
+        return _snapshot(str(self.uri), table)
+
+    def log(self) -> Iterator[LogEntry]:
+        """Every commit that the log still holds, newest first; the empty creation is none."""
+        entries = sorted(
+            (ref for ref in self._fs.list(self.uri / LOG_FOLDER) if _log_version(ref) is not None),
+            key=lambda ref: _log_version(ref) or 0,
+            reverse=True,
+        )
+        for ref in entries:
+            entry = _log_entry(_log_version(ref) or 0, self._fs.read(ref))
+            if not (entry.version == 0 and entry.headwater.get("created")):
+                yield entry
+
+    def committed(self, app_id: str) -> tuple[int, LogEntry | None] | None:
+        """The last revision that ``app_id`` committed, with its entry while the log holds it.
+
+        ``None`` where it never committed here.
+        """
+        if not self.exists():
+            return None
+        revision = self._load().transaction_version(app_id)
+        if revision is None:
+            return None
+        entry = next((e for e in self.log() if (app_id, revision) in e.transactions), None)
+        return revision, entry
+
+    def is_latest_data(self, entry: LogEntry) -> bool:
+        """Whether no later commit added or removed rows."""
+        later = (e for e in self.log() if e.version > entry.version)
+        return not any(e.changes_data for e in later)
+
+    def require_writable(self) -> None:
+        """Refuse a target that holds something else than a table.
+
+        Raises:
+            UnsupportedData: Foreign files are there.
+        """
+        if self.exists():
+            return
+        for ref in self._fs.list(self.uri):
+            name = self.uri.relative(Uri.parse(ref.uri))
+            if not name.startswith((f"{STATE_FOLDER}/", f"{DATA_FOLDER}/")):
+                raise UnsupportedData(
+                    f"the target {self.uri.display} is not empty and holds no table; found"
+                    f" '{name}'",
+                    hint="name an empty or new folder, or an existing table",
+                )
+
+    def require_appendable(
+        self, schema: pl.Schema, partition_by: Sequence[str], mode: Mode
+    ) -> None:
+        """Refuse rows that the table as it is now could not take.
+
+        Raises:
+            SchemaMismatch: Columns, types or partition columns differ.
+        """
+        if not self.exists():
+            return
+        table = self._load()
+        have_partition = tuple(table.metadata().partition_columns)
+        if tuple(partition_by) != have_partition:
+            raise SchemaMismatch(
+                f"the table {self.uri.display} is partitioned by"
+                f" {_names(have_partition)}, the run by {_names(partition_by)}",
+                hint="use the table's partition columns, or another target",
+            )
+        if mode is Mode.OVERWRITE:
+            return
+        have = _polars_schema(table)
+        if dict(have) != dict(schema):
+            raise SchemaMismatch(
+                f"the table {self.uri.display} has other columns:\n{schema_diff(have, schema)}",
+                hint="let the job return the table's columns, or use --mode overwrite",
+            )
+
+    def commit(
+        self,
+        files: Sequence[PartFile],
+        *,
+        schema: pl.Schema,
+        partition_by: Sequence[str],
+        mode: Mode,
+        app_id: str,
+        revision: int,
+        metadata: Mapping[str, object],
+    ) -> Commit:
+        """Make ``files`` one new version, or find that this very commit is already there.
+
+        The check of ``app_id`` and the commit use one and the same snapshot: with two, racing
+        writers of the same run can both succeed.
+
+        Args:
+            files: Parts that are whole and under the root.
+            app_id: Names what is committed; committing it twice changes nothing.
+            revision: Counts deliberate repetitions of ``app_id``.
+            metadata: What the log shall tell of the run; plain JSON values.
+        Raises:
+            CommitConflict: Other writers won every try.
+            SchemaMismatch: The table has changed meanwhile and cannot take the rows.
+        """
+        table = self._load_or_create(schema, partition_by)
+        for attempt in range(MAX_COMMIT_TRIES):
+            done = table.transaction_version(app_id)
+            if done is not None and done >= revision:
+                return self._found(app_id, revision, table)
+            self.require_appendable(schema, partition_by, mode)
+            base = table.version()
+            try:
+                table.create_write_transaction(
+                    _actions(table, files, mode),
+                    "overwrite" if mode is Mode.OVERWRITE else "append",
+                    _delta_schema(schema),
+                    partition_by=list(partition_by),
+                    commit_properties=CommitProperties(
+                        custom_metadata={_METADATA_KEY: json.dumps(dict(metadata))},
+                        app_transactions=[Transaction(app_id, revision)],
+                        # Each new try must begin with a new look at the transaction.
+                        max_commit_retries=0,
+                    ),
+                )
+            except CommitFailedError:
+                time.sleep(random.uniform(0.2, 1.0) * min(attempt + 1, 8))  # noqa: S311
+                table = self._load()
+                continue
+            except (DeltaError, OSError) as exc:
+                # The store may have taken the commit and lost the answer: look before failing.
+                table = self._load()
+                if (table.transaction_version(app_id) or -1) >= revision:
+                    return Commit(self._version_of(app_id, revision, base), already=False)
+                raise StoreUnavailable(
+                    f"the commit to {self.uri.display} was not accepted: {_first_line(exc)}",
+                    hint="run the same command again: finished parts are taken up",
+                ) from exc
+            return Commit(self._version_of(app_id, revision, base), already=False)
+        raise CommitConflict(
+            f"{MAX_COMMIT_TRIES} tries to commit to {self.uri.display} lost to other writers",
+            hint="run the same command again: finished parts are taken up",
+        )
+
+    def __str__(self) -> str:
+        return self.uri.display
+
+    def _load(self, version: int | None = None) -> DeltaTable:
+        try:
+            return DeltaTable(
+                self._fs.delta_uri(self.uri),
+                version=version,
+                storage_options=self._fs.delta_options(self.uri),
+            )
+        except TableNotFoundError as exc:
+            raise NotFound(
+                f"no table at {self.uri.display}",
+                hint="check the address, or write it first with `headwater run etl`",
+            ) from exc
+        except (DeltaError, OSError) as exc:
+            if version is not None:
+                known = [str(e.version) for e in self.log()]
+                if str(version) not in known:
+                    raise UnknownName.of("version", str(version), known, where=str(self)) from exc
+            raise DamagedFile(
+                f"the log of the table {self.uri.display} cannot be read: {_first_line(exc)}",
+                hint="check that the table is whole; its log is in _delta_log/",
+            ) from exc
+
+    def _load_or_create(self, schema: pl.Schema, partition_by: Sequence[str]) -> DeltaTable:
+        if not self.exists():
+            if self.uri.is_local:
+                self.uri.path.mkdir(parents=True, exist_ok=True)
+            # A racing writer may have made it meanwhile; its empty table serves as well.
+            DeltaTable.create(
+                self._fs.delta_uri(self.uri),
+                _delta_schema(schema),
+                mode="ignore",
+                partition_by=list(partition_by),
+                configuration={"delta.checkpointInterval": str(CHECKPOINT_INTERVAL)},
+                storage_options=self._fs.delta_options(self.uri),
+                commit_properties=CommitProperties(
+                    custom_metadata={_METADATA_KEY: json.dumps({"created": True})}
+                ),
+            )
+        return self._load()
+
+    def _first_version(self) -> int:
+        """Version of the first commit with rows: 1 where we created the table, else 0."""
+        first = self.uri / LOG_FOLDER / f"{0:020d}.json"
+        try:
+            entry = _log_entry(0, self._fs.read(self._fs.stat(first)))
+        except NotFound:
+            return 0  # an old table whose first log entries were cleaned up
+        return 1 if entry.headwater.get("created") else 0
+
+    def _found(self, app_id: str, revision: int, table: DeltaTable) -> Commit:
+        entry = next((e for e in self.log() if (app_id, revision) in e.transactions), None)
+        version = table.version() if entry is None else entry.version
+        snapshot = _snapshot(str(self.uri), self._load(version))
+        return Commit(snapshot.as_version(), already=True)
+
+    def _version_of(self, app_id: str, revision: int, base: int) -> DatasetVersion:
+        """The version after ``base`` that holds the transaction; others may have followed it."""
+        for entry in self.log():
+            if entry.version <= base:
+                break
+            if (app_id, revision) in entry.transactions:
+                return _snapshot(str(self.uri), self._load(entry.version)).as_version()
+        raise StorageError(
+            f"the commit of {app_id} is in no entry of the log of {self.uri.display}"
+        )
+
+
+def part_folder(partition: Sequence[tuple[str, str | None]]) -> str:
+    """Folder of a part with these values, relative to the root.
+
+    Examples:
+        >>> part_folder([("origin", "a/b"), ("day", None)])
+        'data/origin=a%2Fb/day=__HIVE_DEFAULT_PARTITION__'
+        >>> part_folder([])
+        'data'
+    """
+    folders = (
+        f"{quote(name, safe='')}={NULL_FOLDER if text is None else quote(text, safe='')}"
+        for name, text in partition
+    )
+    return "/".join([DATA_FOLDER, *folders])
+
+
+def schema_diff(have: pl.Schema, want: pl.Schema) -> str:
+    """One line for each column that differs.
+
+    Examples:
+        >>> print(schema_diff(pl.Schema({"a": pl.Int64, "b": pl.String}),
+        ...                   pl.Schema({"a": pl.Float64, "c": pl.Date})))
+          a: Int64 there, Float64 here
+          b: String there, missing here
+          c: missing there, Date here
+    """
+    lines = []
+    for name in [*have, *(n for n in want if n not in have)]:
+        there, here = have.get(name), want.get(name)
+        if there != here:
+            lines.append(f"  {name}: {there or 'missing'} there, {here or 'missing'} here")
+    if not lines:
+        lines.append(f"  the order of columns: {', '.join(have)} there, {', '.join(want)} here")
+    return "\n".join(lines)
+
+
+def _snapshot(uri: str, table: DeltaTable) -> Snapshot:
+    _require_readable(uri, table)
+    actions = pl.DataFrame(table.get_add_actions(flatten=False))
+    partition_by = tuple(table.metadata().partition_columns)
+    files = []
+    for row in actions.iter_rows(named=True):
+        values = row.get("partition") or {}
+        files.append(
+            TableFile(
+                unquote(row["path"]),
+                row["size_bytes"],
+                row["num_records"],
+                tuple((name, _log_text(values.get(name))) for name in partition_by),
+            )
+        )
+    files.sort(key=lambda f: f.path)
+    return Snapshot(uri, table.version(), _polars_schema(table), partition_by, tuple(files))
+
+
+def _require_readable(uri: str, table: DeltaTable) -> None:
+    unknown = sorted(set(table.protocol().reader_features or ()) - READABLE_FEATURES)
+    mapping = table.metadata().configuration.get("delta.columnMapping.mode", "none")
+    if mapping != "none":
+        unknown = sorted({*unknown, "columnMapping"})
+    if unknown:
+        raise UnsupportedData(
+            f"the table {uri} uses {', '.join(unknown)}, which Headwater cannot read exactly",
+            hint="write a plain copy of it with the engine that made it",
+        )
+
+
+def _polars_schema(table: DeltaTable) -> pl.Schema:
+    empty = pl.DataFrame(cast(Any, table.schema().to_arrow()).empty_table())
+    return pl.Schema(empty.schema)
+
+
+def _delta_schema(schema: pl.Schema) -> DeltaSchema:
+    return DeltaSchema.from_arrow(pl.DataFrame(schema=schema).to_arrow().schema)
+
+
+def _actions(
+    table: DeltaTable, files: Sequence[PartFile], mode: Mode
+) -> list[AddAction | RemoveAction]:
+    now_ms = int(time.time() * 1000)
+    added: list[AddAction | RemoveAction] = [
+        AddAction(
+            path=file.path,
+            size=file.size_bytes,
+            partition_values=dict(file.partition),
+            modification_time=now_ms,
+            data_change=True,
+            stats=json.dumps({"numRecords": file.rows}),
+        )
+        for file in files
+    ]
+    if mode is not Mode.REPLACE:
+        return added
+    # Replaced partitions are removed file by file: a filter over several partition columns would
+    # also match combinations that the new rows do not have.
+    replaced = {file.partition for file in files}
+    for old in _snapshot("", table).files:
+        if old.partition in replaced:
+            added.append(
+                RemoveAction(
+                    path=old.path,
+                    data_change=True,
+                    deletion_timestamp=now_ms,
+                    size=old.size_bytes,
+                    partition_values=dict(old.partition),
+                )
+            )
+    return added
+
+
+def _log_version(ref: DataRef) -> int | None:
+    stem, dot, suffix = ref.uri.rpartition("/")[2].partition(".")
+    return int(stem) if dot and suffix == "json" and stem.isdigit() else None
+
+
+def _log_entry(version: int, data: bytes) -> LogEntry:
+    info: dict[str, Any] = {}
+    transactions: list[tuple[str, int]] = []
+    changes = False
+    for line in data.splitlines():
+        if not line.strip():
+            continue
+        action = json.loads(line)
+        if "commitInfo" in action:
+            info = action["commitInfo"]
+        elif "txn" in action:
+            transactions.append((action["txn"]["appId"], action["txn"]["version"]))
+        elif "add" in action or "remove" in action:
+            body = action.get("add") or action.get("remove")
+            changes = changes or bool(body.get("dataChange", True))
+    committed = datetime.fromtimestamp(info.get("timestamp", 0) / 1000, UTC)
+    said = info.get(_METADATA_KEY)
+    return LogEntry(
+        version,
+        committed,
+        info.get("operation", "unknown"),
+        changes,
+        tuple(transactions),
+        json.loads(said) if isinstance(said, str) else {},
+    )
+
+
+def _log_text(value: object) -> str | None:
+    """A partition value that the log reader has typed, as the log's own text."""
+    match value:
+        case None:
+            return None
+        case bool():
+            return "true" if value else "false"
+        case datetime():
+            return value.strftime("%Y-%m-%d %H:%M:%S.%f")
+        case _:
+            return str(value)
+
+
+def _names(columns: Sequence[str]) -> str:
+    return ", ".join(columns) if columns else "no column"
+
+
+def _first_line(exc: BaseException) -> str:
+    return (str(exc).strip() or type(exc).__name__).splitlines()[0]

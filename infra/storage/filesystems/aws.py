@@ -1,0 +1,319 @@
+"""Amazon S3 and every store that speaks its protocol, over ``s3fs``.
+
+Requests go through ``_call_s3``: the calls of ``s3fs`` that take a path cut keys at
+``?versionId=`` and send no ``If-Match``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
+
+import aiohttp
+import fsspec.asyn
+from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
+from s3fs import S3FileSystem
+
+from headwater.infra.errors import NotFound
+from headwater.infra.models import DataRef
+from headwater.infra.storage.filesystems.objects import (
+    ANSWER_SECONDS,
+    CONNECT_SECONDS,
+    WRITER_KEY,
+    Action,
+    Failure,
+    Kind,
+    ObjectStore,
+)
+from headwater.infra.storage.uris import Scheme, Uri
+
+AMAZON_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
+"""Ends of the host names of Amazon's own endpoints."""
+
+DEFAULT_REGION = "us-east-1"
+
+CODES = {
+    "NoSuchBucket": Kind.NO_BUCKET,
+    "NoSuchKey": Kind.NO_KEY,
+    "NoSuchUpload": Kind.NO_KEY,
+    "PreconditionFailed": Kind.CHANGED,
+    "ConditionalRequestConflict": Kind.BUSY,
+    "OperationAborted": Kind.BUSY,
+    "InvalidRange": Kind.BEYOND_END,
+    "ExpiredToken": Kind.EXPIRED,
+    "ExpiredTokenException": Kind.EXPIRED,
+    "TokenRefreshRequired": Kind.EXPIRED,
+    "RequestTimeout": Kind.BUSY,
+    "InvalidBucketName": Kind.INVALID,
+    "KeyTooLongError": Kind.INVALID,
+}
+"""What S3's error codes mean; one that is not here goes by its HTTP status."""
+
+STATUSES = {
+    401: Kind.DENIED,
+    403: Kind.DENIED,
+    404: Kind.NO_KEY,
+    408: Kind.BUSY,
+    412: Kind.CHANGED,
+    416: Kind.BEYOND_END,
+    429: Kind.BUSY,
+}
+
+
+class S3(ObjectStore):
+    """One endpoint of S3, with the credentials of botocore's chain."""
+
+    credentials_looked_in = (
+        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        "the profile that AWS_PROFILE names in ~/.aws/credentials and ~/.aws/config",
+        "SSO and web identity",
+        "the container's and the machine's role",
+    )
+
+    def __init__(self) -> None:
+        loop = fsspec.asyn.get_loop()
+        super().__init__(loop)
+        self._fs = S3FileSystem(
+            skip_instance_cache=True,
+            use_listings_cache=False,
+            loop=loop,
+            config_kwargs={
+                "connect_timeout": CONNECT_SECONDS,
+                "read_timeout": ANSWER_SECONDS,
+                "max_pool_connections": 64,
+                # Tries are counted in one place (objects.py), so nothing below repeats a call.
+                "retries": {"total_max_attempts": 1},
+                **_checksum_settings(),
+            },
+        )
+        self._fs.retries = 1
+        self._endpoint = ""
+        self._regions: dict[str, str] = {}
+
+    @property
+    def endpoint(self) -> str:
+        """Address of the store's API, as botocore resolved it."""
+        return self._endpoint or _own_endpoint() or "https://s3.amazonaws.com"
+
+    def delta_uri(self, uri: Uri) -> str:
+        """See ``Filesystem.delta_uri``."""
+        return str(uri)
+
+    def delta_options(self, uri: Uri) -> dict[str, str]:
+        """See ``Filesystem.delta_options``."""
+        return self._run(Action.READ, uri, partial(self._delta_options, uri))
+
+    def classify(self, error: Exception) -> Failure:
+        """See ``ObjectStore.classify``."""
+        cause = error if isinstance(error, boto.ClientError) else error.__cause__
+        if isinstance(cause, boto.ClientError):
+            return _classify_answer(cause)
+        match error:
+            case (
+                boto.NoCredentialsError()
+                | boto.PartialCredentialsError()
+                | boto.CredentialRetrievalError()
+                | boto.ProfileNotFound()
+                | boto.TokenRetrievalError()
+                | boto.SSOError()
+            ):
+                return Failure(Kind.NO_CREDENTIALS, str(error))
+            case boto.ConnectionClosedError() | boto.ResponseStreamingError():
+                return Failure(Kind.BUSY, "the connection was cut")
+            case boto.ConnectionError() | boto.HTTPClientError() | TimeoutError():
+                return Failure(Kind.NO_CONNECTION, type(error).__name__)
+            case boto.ParamValidationError():
+                return Failure(Kind.INVALID, str(error))
+            case ResponseParserError() | aiohttp.ClientError() | ConnectionError():
+                return Failure(Kind.BUSY, f"the answer was cut ({type(error).__name__})")
+            case boto.BotoCoreError() | OSError() | ValueError():
+                return Failure(Kind.OTHER, f"{type(error).__name__}: {error}")
+            case _:
+                raise error
+
+    async def _call(self, method: str, uri: Uri, **arguments: Any) -> dict[str, Any]:
+        client = await self._fs.set_session()
+        self._endpoint = client.meta.endpoint_url
+        answer: dict[str, Any] = await self._fs._call_s3(method, Bucket=uri.bucket, **arguments)
+        return answer
+
+    async def _renew(self) -> None:
+        await self._fs.set_session(refresh=True)
+
+    async def _head(self, uri: Uri) -> tuple[DataRef, str]:
+        answer = await self._call("head_object", uri, Key=uri.key)
+        ref = DataRef(str(uri), answer["ContentLength"], _version(answer))
+        return ref, answer.get("Metadata", {}).get(WRITER_KEY, "")
+
+    async def _page(self, bucket: Uri, prefix: str, token: str) -> tuple[Sequence[DataRef], str]:
+        following = {"ContinuationToken": token} if token else {}
+        answer = await self._call(
+            "list_objects_v2", bucket, Prefix=prefix, MaxKeys=self.page_size, **following
+        )
+        refs = [
+            DataRef(str(Uri(Scheme.S3, bucket.bucket, row["Key"])), row["Size"], _version(row))
+            for row in answer.get("Contents", ())
+        ]
+        return refs, answer.get("NextContinuationToken", "")
+
+    async def _get(self, uri: Uri, version: str, start: int, end: int | None) -> bytes:
+        arguments: dict[str, str] = {}
+        if version:
+            arguments["IfMatch"] = f'"{version}"'
+        if start or end is not None:
+            arguments["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
+        answer = await self._call("get_object", uri, Key=uri.key, **arguments)
+        async with answer["Body"] as body:
+            data: bytes = await body.read()
+        return data
+
+    async def _put(self, uri: Uri, data: bytes, *, writer: str, only_new: bool) -> DataRef:
+        condition = {"IfNoneMatch": "*"} if only_new else {}
+        answer = await self._call(
+            "put_object", uri, Key=uri.key, Body=data, Metadata={WRITER_KEY: writer}, **condition
+        )
+        return DataRef(str(uri), len(data), _version(answer))
+
+    async def _send(self, file: BinaryIO, size_bytes: int, uri: Uri, writer: str) -> None:
+        begin = partial(
+            self._call,
+            "create_multipart_upload",
+            uri,
+            Key=uri.key,
+            Metadata={WRITER_KEY: writer},
+        )
+        upload = (await self._tries(Action.WRITE, uri, begin))["UploadId"]
+        target = {"Key": uri.key, "UploadId": upload}
+
+        async def send(number: int, data: bytes) -> dict[str, object]:
+            answer = await self._call("upload_part", uri, PartNumber=number, Body=data, **target)
+            return {"PartNumber": number, "ETag": answer["ETag"]}
+
+        try:
+            parts = await self._parts(file, size_bytes, uri, send)
+            finish = partial(
+                self._call,
+                "complete_multipart_upload",
+                uri,
+                MultipartUpload={"Parts": parts},
+                **target,
+            )
+            try:
+                await self._tries(Action.WRITE, uri, finish)
+            except NotFound:
+                # A lost answer to the first try: the upload is gone because it is complete.
+                _, found = await self._tries(Action.STAT, uri, partial(self._head, uri))
+                if found != writer:
+                    raise
+        except BaseException:
+            abort = partial(self._call, "abort_multipart_upload", uri, **target)
+            await asyncio.shield(self._tries(Action.DELETE, uri, abort))
+            raise
+
+    async def _remove(self, uri: Uri) -> None:
+        await self._call("delete_object", uri, Key=uri.key)
+
+    async def _date(self, uri: Uri) -> str:
+        try:
+            answer = await self._call("head_bucket", uri)
+        except OSError as exc:
+            if (failure := self.classify(exc)).kind is Kind.NO_KEY:
+                raise _missing_bucket(failure.said) from exc
+            raise
+        return str(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+
+    async def _delta_options(self, uri: Uri) -> dict[str, str]:
+        region = await self._region(uri)
+        found = await self._fs.session.get_credentials()
+        if found is None:
+            raise boto.NoCredentialsError
+        credentials = await found.get_frozen_credentials()
+        options = {
+            "AWS_ACCESS_KEY_ID": credentials.access_key,
+            "AWS_SECRET_ACCESS_KEY": credentials.secret_key,
+            "AWS_REGION": region,
+        }
+        if credentials.token:
+            options["AWS_SESSION_TOKEN"] = credentials.token
+        if not _is_amazon(self.endpoint):
+            options["AWS_ENDPOINT_URL"] = self.endpoint
+        if self.endpoint.startswith("http://"):
+            options["AWS_ALLOW_HTTP"] = "true"
+        return options
+
+    async def _region(self, uri: Uri) -> str:
+        """Where the bucket is: S3 says it also in answers that refuse the call."""
+        if uri.bucket not in self._regions:
+            client = await self._fs.set_session()
+            try:
+                answer = await self._call("head_bucket", uri)
+            except OSError as exc:
+                failure = self.classify(exc)
+                if failure.kind is Kind.NO_KEY:
+                    raise _missing_bucket(failure.said) from exc
+                if not isinstance(exc.__cause__, boto.ClientError):
+                    raise
+                answer = dict(exc.__cause__.response)
+            headers = answer["ResponseMetadata"].get("HTTPHeaders", {})
+            own = client.meta.region_name
+            said = headers.get("x-amz-bucket-region", "" if own == "aws-global" else own)
+            self._regions[uri.bucket] = said or DEFAULT_REGION
+        return self._regions[uri.bucket]
+
+
+def _classify_answer(error: boto.ClientError) -> Failure:
+    code = error.response.get("Error", {}).get("Code", "")
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    said = f"{code} {error.response.get('Error', {}).get('Message', '')}".strip()
+    if code == "PreconditionFailed" and error.operation_name == "PutObject":
+        return Failure(Kind.EXISTS, said)
+    if error.operation_name.startswith("Head") and status == 400:
+        # An answer to HEAD has no body that could name the code; an expired token is the cause.
+        return Failure(Kind.EXPIRED, said)
+    if code in CODES:
+        return Failure(CODES[code], said)
+    if code.startswith("SlowDown") or code.startswith("Throttl") or status >= 500:
+        return Failure(Kind.BUSY, said)
+    return Failure(STATUSES.get(status, Kind.OTHER), said)
+
+
+def _missing_bucket(said: str) -> boto.ClientError:
+    return boto.ClientError({"Error": {"Code": "NoSuchBucket", "Message": said}}, "HeadBucket")
+
+
+def _version(answer: dict[str, Any]) -> str:
+    return str(answer["ETag"]).strip('"')
+
+
+def _is_amazon(endpoint: str) -> bool:
+    return (urlsplit(endpoint).hostname or "").endswith(AMAZON_DOMAINS)
+
+
+def _own_endpoint() -> str:
+    """The endpoint that the environment names in place of Amazon's."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+
+
+def _checksum_settings() -> dict[str, str]:
+    """Send and ask for checksums only where needed, at endpoints that are not Amazon's.
+
+    Many of them refuse or compute otherwise the ones that botocore adds by default. Variables
+    that the user set are left to botocore.
+    """
+    endpoint = _own_endpoint()
+    if not endpoint or _is_amazon(endpoint):
+        return {}
+    variables = {
+        "request_checksum_calculation": "AWS_REQUEST_CHECKSUM_CALCULATION",
+        "response_checksum_validation": "AWS_RESPONSE_CHECKSUM_VALIDATION",
+    }
+    return {
+        setting: "when_required"
+        for setting, variable in variables.items()
+        if variable not in os.environ
+    }

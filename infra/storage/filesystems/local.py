@@ -1,0 +1,224 @@
+"""Files of this machine, with the promises of an object store: whole objects, one winner."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from headwater.infra.errors import (
+    AccessDenied,
+    HeadwaterError,
+    NotFound,
+    SourceChanged,
+    StorageError,
+)
+from headwater.infra.models import DataRef
+from headwater.infra.storage.uris import Scheme, Uri
+from headwater.infra.units import MIB
+
+TEMPORARY_PREFIX = ".headwater-tmp-"
+"""Start of the names of files that are not whole yet; no listing shows them."""
+
+COPY_BYTES = 8 * MIB
+"""How much of a file is in memory while it is copied."""
+
+
+class Local:
+    """The file system of this machine.
+
+    The version of a file is its size, inode and modification time: it changes when the file is
+    replaced, and when it is written in place (as fine as the clock of the file system is).
+    """
+
+    def __repr__(self) -> str:
+        return "<Local>"
+
+    def canonical(self, uri: Uri) -> Uri:
+        """See ``Filesystem.canonical``; links are resolved, so that overlaps show."""
+        kept = "/" if uri.is_folder_like and uri.key != "/" else ""
+        return replace(uri, key=f"{uri.path.resolve()}{kept}")
+
+    def stat(self, uri: Uri) -> DataRef:
+        """See ``Filesystem.stat``."""
+        with _ours("look up", uri):
+            found = uri.path.stat()
+        if uri.is_folder_like or not _is_file(found):
+            raise NotFound(f"{uri.display} is a folder, not a file")
+        return _ref(uri, found)
+
+    def list(self, folder: Uri) -> Iterator[DataRef]:
+        """See ``Filesystem.list``; links are followed, unless they lead to a folder above."""
+        with _ours("list", folder):
+            if not folder.path.is_dir():
+                return
+            above = frozenset({_identity(folder.path.stat())})
+        yield from self._below(folder.path, above)
+
+    def _below(self, folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[DataRef]:
+        uri = Uri(Scheme.FILE, "", str(folder))
+        with _ours("list", uri), os.scandir(folder) as entries:
+            found = [(entry, entry.is_dir()) for entry in entries]
+        # As keys are ordered: "a-b" comes before "a/b", since a folder's name ends in a slash.
+        for entry, is_folder in sorted(found, key=lambda e: e[0].name + "/" * e[1]):
+            if entry.name.startswith(TEMPORARY_PREFIX):
+                continue
+            below = Uri(Scheme.FILE, "", entry.path)
+            try:
+                with _ours("look up", below):
+                    seen = entry.stat()
+            except NotFound:
+                if entry.is_symlink():  # it leads nowhere; all else was removed since we looked
+                    raise
+                continue
+            if is_folder:
+                if (identity := _identity(seen)) not in above:
+                    yield from self._below(Path(entry.path), above | {identity})
+            elif _is_file(seen):
+                yield _ref(below, seen)
+
+    def read(self, ref: DataRef, start: int = 0, end: int | None = None) -> bytes:
+        """See ``Filesystem.read``."""
+        uri = Uri.parse(ref.uri)
+        with _ours("read", uri), _pinned(ref, uri) as file:
+            file.seek(start)
+            return file.read() if end is None else file.read(max(0, end - start))
+
+    def download(self, ref: DataRef, path: Path) -> None:
+        """See ``Filesystem.download``."""
+        uri = Uri.parse(ref.uri)
+        with _ours("read", uri):
+            try:
+                with _pinned(ref, uri) as source, path.open("wb") as target:
+                    shutil.copyfileobj(source, target, COPY_BYTES)
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
+
+    def write(self, uri: Uri, data: bytes) -> DataRef:
+        """See ``Filesystem.write``."""
+        with _ours("write", uri), _temporary(uri) as path:
+            path.write_bytes(data)
+            found = path.stat()
+            path.replace(uri.path)
+        return _ref(uri, found)
+
+    def create(self, uri: Uri, data: bytes) -> bool:
+        """See ``Filesystem.create``.
+
+        A whole file gets its name by a hard link, which fails where the name is taken. File
+        systems without hard links are refused: there, neither this nor a commit is safe.
+        """
+        with _ours("create", uri), _temporary(uri) as path:
+            path.write_bytes(data)
+            try:
+                os.link(path, uri.path)
+            except FileExistsError:
+                return False
+        return True
+
+    def upload(self, path: Path, uri: Uri) -> DataRef:
+        """See ``Filesystem.upload``."""
+        size_bytes = path.stat().st_size
+        with _ours("write", uri), _temporary(uri) as copy:
+            shutil.copyfile(path, copy)
+            found = copy.stat()
+            if found.st_size != size_bytes:
+                raise StorageError(
+                    f"{path} had {size_bytes} bytes, of which {found.st_size} were copied:"
+                    " the file changed on the way",
+                    hint="run it again",
+                )
+            copy.replace(uri.path)
+        return _ref(uri, found)
+
+    def delete(self, uri: Uri) -> None:
+        """See ``Filesystem.delete``."""
+        with _ours("delete", uri):
+            uri.path.unlink(missing_ok=True)
+
+    def clock_offset_seconds(self, uri: Uri) -> float:  # noqa: ARG002
+        """See ``Filesystem.clock_offset_seconds``."""
+        return 0.0
+
+    def delta_uri(self, uri: Uri) -> str:
+        """See ``Filesystem.delta_uri``; a plain path, which needs no quoting."""
+        return uri.key
+
+    def delta_options(self, uri: Uri) -> dict[str, str]:  # noqa: ARG002
+        """See ``Filesystem.delta_options``."""
+        return {}
+
+
+@contextmanager
+def _ours(action: str, uri: Uri) -> Iterator[None]:
+    """Turn errors of the operating system into ours."""
+    try:
+        yield
+    except HeadwaterError:
+        raise
+    except (FileNotFoundError, NotADirectoryError) as exc:
+        raise NotFound(f"no file {uri.display}") from exc
+    except PermissionError as exc:
+        if exc.errno == errno.EPERM and exc.filename2 is not None:
+            raise StorageError(
+                f"could not {action} {uri.display}: this file system has no hard links",
+                hint="use a folder on another file system",
+            ) from exc
+        raise AccessDenied(
+            f"not allowed to {action} {uri.display}",
+            hint="check the owner and mode of the file and of the folders above it",
+        ) from exc
+    except IsADirectoryError as exc:
+        raise StorageError(f"could not {action} {uri.display}: it is a folder") from exc
+    except OSError as exc:
+        raise StorageError(f"could not {action} {uri.display}: {exc.strerror}") from exc
+
+
+@contextmanager
+def _pinned(ref: DataRef, uri: Uri) -> Iterator[BinaryIO]:
+    """The open file, checked to be the pinned version before and after."""
+    with uri.path.open("rb") as file:
+        _check(ref, _ref(uri, os.fstat(file.fileno())), uri)
+        yield file
+        _check(ref, _ref(uri, os.fstat(file.fileno())), uri)
+
+
+def _check(pinned: DataRef, found: DataRef, uri: Uri) -> None:
+    if pinned.version and found.version != pinned.version:
+        raise SourceChanged(
+            f"{uri.display} is no longer the version that was pinned when the run began",
+            hint="run it again to take the new version",
+        )
+
+
+@contextmanager
+def _temporary(uri: Uri) -> Iterator[Path]:
+    """A new name in the folder of ``uri``, which is made; nothing is left under that name."""
+    folder = uri.checked_for_write().path.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _ref(uri: Uri, found: os.stat_result) -> DataRef:
+    version = f"{found.st_size}-{found.st_ino}-{found.st_mtime_ns}"
+    return DataRef(str(uri), found.st_size, version)
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
+def _is_file(found: os.stat_result) -> bool:
+    return stat.S_ISREG(found.st_mode)

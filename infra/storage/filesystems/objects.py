@@ -1,0 +1,496 @@
+"""What the three object stores share: bounded tries, pinned cuts, one wording of each failure.
+
+A store's own file gives a few coroutines, each one request for one exact key, and says what kind
+of failure an error of its SDK is. All else is here once. The coroutines run on fsspec's loop, a
+thread of its own, so any number of threads may call at the same time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from enum import Enum, StrEnum, auto
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, ClassVar, TypeVar
+from urllib.parse import urlsplit
+
+from headwater.infra.errors import (
+    AccessDenied,
+    HeadwaterError,
+    InvalidUri,
+    NotFound,
+    SourceChanged,
+    StorageError,
+    StoreUnavailable,
+)
+from headwater.infra.models import DataRef
+from headwater.infra.storage.uris import Uri
+from headwater.infra.units import MIB
+
+CUT_BYTES = 8 * MIB
+"""Size of one request of a download; a cut that fails is asked for again, not the whole object."""
+
+PART_BYTES = 16 * MIB
+"""Files above this size go up in parts of this size."""
+
+MAX_PARTS = 9_000
+"""S3 allows 10,000 parts; larger files get larger parts."""
+
+AT_ONCE = 4
+"""Cuts or parts of one object that are under way at a time; bounds the memory of a transfer."""
+
+CONNECT_SECONDS = 5.0
+"""How long one try to connect may take; with ``CONNECT_TRIES`` a dead endpoint fails in 20 s."""
+
+ANSWER_SECONDS = 30.0
+"""How long a store may be silent in the middle of a call."""
+
+CONNECT_TRIES = 3
+BUSY_TRIES = 8
+"""A store that answers "later" gets more tries than one that does not answer."""
+
+PAUSE_SECONDS = 0.1
+"""Mean of the first pause between two tries; each further one is twice as long."""
+
+MAX_PAUSE_SECONDS = 5.0
+
+WRITER_KEY = "headwaterwriter"
+"""Name of the metadata in which an object says which call wrote it."""
+
+T = TypeVar("T")
+
+
+class Action(StrEnum):
+    """What a call does, as messages say it."""
+
+    STAT = "look up"
+    LIST = "list"
+    READ = "read"
+    WRITE = "write"
+    CREATE = "create"
+    DELETE = "delete"
+    CLOCK = "ask for the time of"
+
+
+class Kind(Enum):
+    """What an error of an SDK means."""
+
+    NO_BUCKET = auto()
+    NO_KEY = auto()
+    DENIED = auto()
+    NO_CREDENTIALS = auto()
+    EXPIRED = auto()
+    CHANGED = auto()
+    EXISTS = auto()
+    BEYOND_END = auto()
+    NO_CONNECTION = auto()
+    BUSY = auto()
+    INVALID = auto()
+    OTHER = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An SDK's error, classified.
+
+    Attributes:
+        said: What the store or its SDK said, without addresses and secrets.
+    """
+
+    kind: Kind
+    said: str
+
+
+class AlreadyThere(StorageError):
+    """A conditional write found an object; it never leaves ``create``."""
+
+
+class BeyondEnd(StorageError):
+    """A range starts after the object's end; it never leaves ``read``."""
+
+
+class ObjectStore(ABC):
+    """A ``Filesystem`` over one store's exact-key requests."""
+
+    credentials_looked_in: ClassVar[tuple[str, ...]]
+    """Every place where credentials are looked for, in order."""
+
+    page_size: int = 1000
+    """Objects that one request lists."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._seen_buckets: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} at {safe_endpoint(self.endpoint)}>"
+
+    # What a store gives.
+
+    @property
+    @abstractmethod
+    def endpoint(self) -> str:
+        """Address of the store's API."""
+
+    @abstractmethod
+    def classify(self, error: Exception) -> Failure:
+        """What ``error``, raised by the SDK, means."""
+
+    @abstractmethod
+    async def _head(self, uri: Uri) -> tuple[DataRef, str]:
+        """The object, and which call wrote it (empty where it does not say)."""
+
+    @abstractmethod
+    async def _page(self, bucket: Uri, prefix: str, token: str) -> tuple[Sequence[DataRef], str]:
+        """Up to ``page_size`` objects, and the token of the next page or nothing."""
+
+    @abstractmethod
+    async def _get(self, uri: Uri, version: str, start: int, end: int | None) -> bytes:
+        """Bytes ``[start, end)`` of ``version``, or of whatever is there where it is empty."""
+
+    @abstractmethod
+    async def _put(self, uri: Uri, data: bytes, *, writer: str, only_new: bool) -> DataRef:
+        """Put one object in one request, with ``writer`` in its metadata."""
+
+    @abstractmethod
+    async def _send(self, file: BinaryIO, size_bytes: int, uri: Uri, writer: str) -> None:
+        """Put a file of more than ``PART_BYTES`` in parts."""
+
+    @abstractmethod
+    async def _remove(self, uri: Uri) -> None:
+        """Remove one object."""
+
+    @abstractmethod
+    async def _date(self, uri: Uri) -> str:
+        """The ``Date`` header of an answer about the bucket; ``NO_BUCKET`` where it is missing."""
+
+    async def _renew(self) -> None:
+        """Look for credentials again, after those at hand expired."""
+        return
+
+    # What all stores do alike.
+
+    def canonical(self, uri: Uri) -> Uri:
+        """See ``Filesystem.canonical``."""
+        return uri
+
+    def stat(self, uri: Uri) -> DataRef:
+        """See ``Filesystem.stat``."""
+        if uri.is_folder_like:
+            raise NotFound(f"{uri} names a folder, not an object")
+        ref, _ = self._run(Action.STAT, uri, partial(self._head, uri))
+        return ref
+
+    def list(self, folder: Uri) -> Iterator[DataRef]:
+        """See ``Filesystem.list``."""
+        prefix = folder.key if folder.is_folder_like else f"{folder.key}/"
+        token = ""
+        while True:
+            refs, token = self._run(Action.LIST, folder, partial(self._page, folder, prefix, token))
+            yield from (ref for ref in refs if not ref.uri.endswith("/"))
+            if not token:
+                return
+
+    def read(self, ref: DataRef, start: int = 0, end: int | None = None) -> bytes:
+        """See ``Filesystem.read``."""
+        uri = Uri.parse(ref.uri)
+        if ref.version:
+            end = ref.size_bytes if end is None else min(end, ref.size_bytes)
+            if start >= end:
+                self._verify(ref)
+                return b""
+        elif end is not None and start >= end:
+            return b""
+        try:
+            return self._run(Action.READ, uri, partial(self._get, uri, ref.version, start, end))
+        except BeyondEnd:
+            return b""
+
+    def download(self, ref: DataRef, path: Path) -> None:
+        """See ``Filesystem.download``."""
+        uri = Uri.parse(ref.uri)
+        if not ref.version:
+            ref = self.stat(uri)
+        with removed_on_error(path), path.open("wb") as file:
+            if ref.size_bytes == 0:
+                self._verify(ref)
+            self._wait(self._fetch(uri, ref, file))
+
+    def write(self, uri: Uri, data: bytes) -> DataRef:
+        """See ``Filesystem.write``."""
+        put = partial(self._put, uri.checked_for_write(), data, writer="", only_new=False)
+        return self._run(Action.WRITE, uri, put)
+
+    def create(self, uri: Uri, data: bytes) -> bool:
+        """See ``Filesystem.create``."""
+        writer = uuid.uuid4().hex
+        put = partial(self._put, uri.checked_for_write(), data, writer=writer, only_new=True)
+        try:
+            self._run(Action.CREATE, uri, put)
+        except AlreadyThere:
+            return self._written_by(uri, writer)
+        return True
+
+    def upload(self, path: Path, uri: Uri) -> DataRef:
+        """See ``Filesystem.upload``."""
+        uri.checked_for_write()
+        size_bytes = path.stat().st_size
+        if size_bytes <= PART_BYTES:
+            self.write(uri, path.read_bytes())
+        else:
+            writer = uuid.uuid4().hex
+            with path.open("rb") as file:
+                self._wait(self._send(file, size_bytes, uri, writer))
+        stored = self.stat(uri)
+        if stored.size_bytes != size_bytes:
+            raise StorageError(
+                f"{uri} holds {stored.size_bytes} bytes after {size_bytes} bytes of {path} were"
+                " sent: another writer uses the same name, or the file changed on the way",
+                hint="run it again",
+            )
+        return stored
+
+    def delete(self, uri: Uri) -> None:
+        """See ``Filesystem.delete``."""
+        try:
+            self._run(Action.DELETE, uri, partial(self._remove, uri))
+        except NotFound:
+            # Gone already is fine, but a bucket that does not exist is a mistake in the name.
+            if uri.bucket not in self._seen_buckets:
+                raise
+
+    def clock_offset_seconds(self, uri: Uri) -> float:
+        """See ``Filesystem.clock_offset_seconds``; right to about half a second."""
+        asked = time.time()
+        date = self._run(Action.CLOCK, uri, partial(self._date, uri))
+        answered = time.time()
+        # The header is cut to whole seconds, so on average the clock is half a second later.
+        return _parsed_date(date).timestamp() + 0.5 - (asked + answered) / 2
+
+    # Tries.
+
+    def _run(self, action: Action, uri: Uri, request: Callable[[], Awaitable[T]]) -> T:
+        return self._wait(self._tries(action, uri, request))
+
+    def _wait(self, work: Coroutine[object, object, T]) -> T:
+        """The result of ``work``, run on the store's loop; it is cancelled when we are stopped."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    async def _tries(self, action: Action, uri: Uri, request: Callable[[], Awaitable[T]]) -> T:
+        """The answer to ``request``, asked again a bounded number of times where that may help."""
+        tried, renewed = 0, False
+        while True:
+            tried += 1
+            try:
+                answer = await request()
+            except HeadwaterError:
+                raise
+            except Exception as exc:
+                failure = self.classify(exc)
+                if failure.kind is Kind.EXPIRED and not renewed:
+                    renewed = True
+                    await self._renew()
+                    continue
+                if tried >= _tries_of(failure.kind):
+                    raise await self._error(failure, action, uri, tried) from exc
+            else:
+                self._seen_buckets.add(uri.bucket)
+                return answer
+            pause = min(PAUSE_SECONDS * 2 ** (tried - 1), MAX_PAUSE_SECONDS)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311
+
+    async def _error(
+        self, failure: Failure, action: Action, uri: Uri, tried: int
+    ) -> HeadwaterError:
+        """Our error for ``failure``."""
+        said = f": {failure.said}" if failure.said else ""
+        match failure.kind:
+            case Kind.NO_KEY if await self._has_bucket(uri):
+                return NotFound(f"no object {uri}")
+            case Kind.NO_BUCKET | Kind.NO_KEY:
+                return NotFound(
+                    f"no bucket '{uri.bucket}' at {safe_endpoint(self.endpoint)}",
+                    hint="check the name, and that the endpoint and account are the right ones",
+                )
+            case Kind.DENIED:
+                return AccessDenied(
+                    f"not allowed to {action} {uri}{said}",
+                    hint=f"grant this right, or use other credentials ({self._places()})",
+                )
+            case Kind.NO_CREDENTIALS:
+                return AccessDenied(
+                    f"no credentials to {action} {uri}{said}", hint=f"looked in {self._places()}"
+                )
+            case Kind.EXPIRED:
+                return AccessDenied(
+                    f"the credentials to {action} {uri} have expired{said}",
+                    hint=f"renew them; looked in {self._places()}",
+                )
+            case Kind.CHANGED:
+                return SourceChanged(
+                    f"{uri} is no longer the version that was pinned when the run began",
+                    hint="run it again to take the new version",
+                )
+            case Kind.EXISTS:
+                return AlreadyThere(f"{uri} exists")
+            case Kind.BEYOND_END:
+                return BeyondEnd(f"{uri} ends before that range")
+            case Kind.NO_CONNECTION:
+                return StoreUnavailable(
+                    f"no answer from {safe_endpoint(self.endpoint)} to {action} {uri} after"
+                    f" {tried} tries{said}",
+                    hint="check the endpoint's address, the network and the proxy settings",
+                )
+            case Kind.BUSY:
+                return StoreUnavailable(
+                    f"{safe_endpoint(self.endpoint)} could not {action} {uri} in {tried}"
+                    f" tries{said}",
+                    hint="try again later",
+                )
+            case Kind.INVALID:
+                return InvalidUri(f"{uri}{said}")
+            case Kind.OTHER:
+                return StorageError(f"could not {action} {uri}{said}")
+
+    async def _has_bucket(self, uri: Uri) -> bool:
+        """Whether the bucket exists, as far as we may know; asked once per bucket."""
+        if uri.bucket not in self._seen_buckets:
+            try:
+                await self._date(uri)
+            except Exception as exc:  # noqa: BLE001
+                # Not allowed to ask, or no answer: it is not known to be missing.
+                return self.classify(exc).kind not in (Kind.NO_BUCKET, Kind.NO_KEY)
+            self._seen_buckets.add(uri.bucket)
+        return True
+
+    def _places(self) -> str:
+        return ", ".join(self.credentials_looked_in)
+
+    # Steps of the calls above.
+
+    def _verify(self, ref: DataRef) -> None:
+        uri = Uri.parse(ref.uri)
+        if self.stat(uri).version != ref.version:
+            raise SourceChanged(
+                f"{uri} is no longer the version that was pinned when the run began",
+                hint="run it again to take the new version",
+            )
+
+    def _written_by(self, uri: Uri, writer: str) -> bool:
+        try:
+            _, found = self._run(Action.STAT, uri, partial(self._head, uri))
+        except NotFound:  # another caller won, and the object is already removed again
+            return False
+        return found == writer
+
+    async def _fetch(self, uri: Uri, ref: DataRef, file: BinaryIO) -> None:
+        starts = iter(range(0, ref.size_bytes, CUT_BYTES))
+
+        async def cuts() -> None:
+            for start in starts:
+                end = min(start + CUT_BYTES, ref.size_bytes)
+                get = partial(self._get, uri, ref.version, start, end)
+                data = await self._tries(Action.READ, uri, get)
+                if len(data) != end - start:
+                    raise StoreUnavailable(
+                        f"{safe_endpoint(self.endpoint)} sent {len(data)} of the bytes"
+                        f" {start} to {end} of {uri}",
+                        hint="try again later",
+                    )
+                file.seek(start)
+                file.write(data)
+
+        await together(cuts() for _ in range(AT_ONCE))
+
+    async def _parts(
+        self,
+        file: BinaryIO,
+        size_bytes: int,
+        uri: Uri,
+        send: Callable[[int, bytes], Awaitable[T]],
+    ) -> Sequence[T]:
+        """The answers to ``send(number, data)`` for each part, in order; numbers start at 1."""
+        part_bytes = max(PART_BYTES, -(-size_bytes // MAX_PARTS))
+        starts = range(0, size_bytes, part_bytes)
+        numbered = iter(enumerate(starts, 1))
+        answers: dict[int, T] = {}
+
+        async def parts() -> None:
+            for number, start in numbered:
+                file.seek(start)
+                data = file.read(min(part_bytes, size_bytes - start))
+                put = partial(send, number, data)
+                answers[number] = await self._tries(Action.WRITE, uri, put)
+
+        await together(parts() for _ in range(AT_ONCE))
+        return [answers[number] for number, _ in enumerate(starts, 1)]
+
+
+async def together(works: Iterable[Coroutine[object, object, None]]) -> None:
+    """Run all; the first error stops the others and is raised."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def joined(chunks: AsyncIterator[bytes]) -> bytes:
+    """All chunks in one piece."""
+    return b"".join([chunk async for chunk in chunks])
+
+
+@contextmanager
+def removed_on_error(path: Path) -> Iterator[None]:
+    """Remove the file at ``path`` if the body fails."""
+    try:
+        yield
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def safe_endpoint(url: str) -> str:
+    """``url`` without user, password and query.
+
+    Example:
+        >>> safe_endpoint("https://user:secret@s3.example.org:9000/x?sig=1")
+        'https://s3.example.org:9000/x'
+    """
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+
+
+def _tries_of(kind: Kind) -> int:
+    return {Kind.NO_CONNECTION: CONNECT_TRIES, Kind.BUSY: BUSY_TRIES}.get(kind, 1)
+
+
+def _parsed_date(header: str) -> datetime:
+    try:
+        return parsedate_to_datetime(header)
+    except ValueError as exc:
+        raise StorageError(f"the store's answer has no usable date: '{header}'") from exc

@@ -1,0 +1,109 @@
+"""What every store can do. Each call names one exact key; nothing here expands a pattern.
+
+In fsspec a key with ``[`` or ``*`` is a pattern in many calls (``rm("file[12]")`` deletes
+``file1`` and ``file2``), and listings come from a cache that misses what other clients wrote.
+The classes behind this protocol use only calls that do neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from headwater.infra.models import DataRef
+from headwater.infra.storage.uris import Uri
+
+
+class Filesystem(Protocol):
+    """The bytes of one store, with credentials found in the ordinary places of its cloud.
+
+    Common to all calls: ``NotFound`` when the bucket or key does not exist, ``AccessDenied`` when
+    credentials are missing or refused, ``StoreUnavailable`` when the store does not answer or
+    asks to come back later (after the client library's own bounded tries).
+    """
+
+    def canonical(self, uri: Uri) -> Uri:
+        """``uri`` as the one address of its place: Azure's account added, local links resolved."""
+        ...
+
+    def stat(self, uri: Uri) -> DataRef:
+        """The object as it is now, asked from the store and not from a cache.
+
+        Raises:
+            NotFound: No object with exactly this key (a folder is none).
+        """
+        ...
+
+    def list(self, folder: Uri) -> Iterator[DataRef]:
+        """Every object below ``folder``, at any depth, in order of their keys.
+
+        Always asked anew. Empty when nothing is there. Folder markers (a key that ends in a
+        slash) are left out.
+
+        Raises:
+            NotFound: The bucket does not exist.
+        """
+        ...
+
+    def read(self, ref: DataRef, start: int = 0, end: int | None = None) -> bytes:
+        """Bytes ``[start, end)`` of the pinned version.
+
+        Args:
+            ref: From ``stat`` or ``list``. An empty ``ref.version`` reads whatever is there.
+            end: ``None`` is the end of the object; beyond the end is cut there.
+        Raises:
+            SourceChanged: The object is no longer that version.
+        """
+        ...
+
+    def download(self, ref: DataRef, path: Path) -> None:
+        """Stream the whole pinned version into ``path``, in bounded memory.
+
+        On any error ``path`` does not exist afterwards.
+
+        Raises:
+            SourceChanged: The object is no longer that version, or changed on the way.
+        """
+        ...
+
+    def write(self, uri: Uri, data: bytes) -> DataRef:
+        """Put ``data`` at ``uri``, in place of what was there; readers see the old or the new.
+
+        Raises:
+            InvalidUri: A key that some store would not keep (``Uri.checked_for_write``); also
+                of ``create`` and ``upload``.
+        """
+        ...
+
+    def create(self, uri: Uri, data: bytes) -> bool:
+        """Put ``data`` at ``uri`` only where nothing is; of racing callers exactly one gets True.
+
+        Where the answer of a call is lost and a retry finds the caller's own bytes, it is True.
+        """
+        ...
+
+    def upload(self, path: Path, uri: Uri) -> DataRef:
+        """Put the file at ``uri`` and return it as stored, its size verified."""
+        ...
+
+    def delete(self, uri: Uri) -> None:
+        """Remove exactly this object; one that is already gone is fine."""
+        ...
+
+    def clock_offset_seconds(self, uri: Uri) -> float:
+        """Store's clock minus this machine's, from the store's own answer; 0 for local files."""
+        ...
+
+    def delta_uri(self, uri: Uri) -> str:
+        """The address of a table's root as ``deltalake`` and Polars take it."""
+        ...
+
+    def delta_options(self, uri: Uri) -> dict[str, str]:
+        """``storage_options`` for ``deltalake`` and Polars: the same endpoint and credentials.
+
+        They are for tables in the bucket of ``uri`` (on S3 its region is one of them).
+        Holds secrets: it is built where it is used and never put into a task, a graph, a log or
+        a message.
+        """
+        ...

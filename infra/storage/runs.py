@@ -1,0 +1,115 @@
+"""What a run leaves beside its target so that a later attempt can take it up.
+
+    _headwater/runs/<run key>/parts.json       the list of parts, from the first attempt
+    _headwater/runs/<run key>/part-00007.json  one receipt for each finished part
+
+A receipt counts only while every file it names is there, whole and in the version that was
+written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter, ValidationError
+
+from headwater.infra.errors import DamagedFile, NotFound, UnsupportedData
+from headwater.infra.models import (
+    PARTS_VERSION,
+    RECEIPT_VERSION,
+    DataRef,
+    Part,
+    PartFile,
+    PartReceipt,
+)
+from headwater.infra.storage.datasets import STATE_FOLDER
+from headwater.infra.storage.filesystems import open_filesystem
+from headwater.infra.storage.uris import Uri
+
+READERS = 16
+"""Receipts and parts that are looked at together."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartList:
+    """The parts of one run, as ``parts.json`` holds them."""
+
+    parts: tuple[Part, ...]
+    version: int = PARTS_VERSION
+
+
+_PARTS = TypeAdapter(PartList)
+_RECEIPT = TypeAdapter(PartReceipt)
+
+
+class RunFolder:
+    """The state of one run beside its target."""
+
+    def __init__(self, target: Uri, run_key: str) -> None:
+        self._fs = open_filesystem(target)
+        self._target = self._fs.canonical(target)
+        self._folder = self._target / STATE_FOLDER / "runs" / run_key
+
+    def agree_on_parts(self, parts: Sequence[Part]) -> tuple[Part, ...]:
+        """``parts``, or the list that an earlier or racing attempt of this run has left.
+
+        Raises:
+            UnsupportedData: A newer Headwater wrote the list.
+        """
+        uri = self._folder / "parts.json"
+        if self._fs.create(uri, _PARTS.dump_json(PartList(tuple(parts)))):
+            return tuple(parts)
+        data = self._fs.read(self._fs.stat(uri))
+        try:
+            found = _PARTS.validate_json(data)
+        except ValidationError as exc:
+            raise DamagedFile(
+                f"{uri.display} is no list of parts", hint="run with --fresh to begin anew"
+            ) from exc
+        if found.version > PARTS_VERSION:
+            raise UnsupportedData(
+                f"{uri.display} was written by a newer Headwater (format {found.version})",
+                hint="upgrade this one, or run with --fresh to begin anew",
+            )
+        return found.parts
+
+    def leave(self, receipt: PartReceipt) -> None:
+        """Put the receipt of a finished part; its files must be in place."""
+        self._fs.write(self._receipt_uri(receipt.index), _RECEIPT.dump_json(receipt))
+
+    def finished(self) -> dict[int, PartReceipt]:
+        """Receipts of parts whose files are all there and whole, by the part's index."""
+        refs = [
+            ref
+            for ref in self._fs.list(self._folder)
+            if ref.uri.rpartition("/")[2].startswith("part-")
+        ]
+        with ThreadPoolExecutor(READERS) as pool:
+            receipts = [r for r in pool.map(self._read_if_whole, refs) if r is not None]
+        return {receipt.index: receipt for receipt in receipts}
+
+    def forget(self) -> None:
+        """Remove the list and the receipts; parts stay, since a racing attempt may use them."""
+        for ref in list(self._fs.list(self._folder)):
+            self._fs.delete(Uri.parse(ref.uri))
+
+    def _receipt_uri(self, index: int) -> Uri:
+        return self._folder / f"part-{index:05d}.json"
+
+    def _read_if_whole(self, ref: DataRef) -> PartReceipt | None:
+        try:
+            receipt = _RECEIPT.validate_json(self._fs.read(ref))
+        except (ValidationError, NotFound):
+            return None  # cut short by a kill, or removed meanwhile: the part is done again
+        if receipt.version > RECEIPT_VERSION:
+            return None
+        return receipt if all(self._is_whole(file) for file in receipt.files) else None
+
+    def _is_whole(self, file: PartFile) -> bool:
+        try:
+            now = self._fs.stat(self._target / file.path)
+        except NotFound:
+            return False
+        return (now.size_bytes, now.version) == (file.size_bytes, file.version)

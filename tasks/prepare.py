@@ -1,0 +1,272 @@
+"""Resolves a request before anything starts: pinned inputs, the job's plan, the result's schema.
+
+Everything that can be wrong with a request and can be known without reading the data is refused
+here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import polars as pl
+
+from headwater.infra.errors import (
+    HeadwaterError,
+    InvalidRequest,
+    Overlap,
+    UnknownName,
+)
+from headwater.infra.models import DatasetVersion, JobRequest, Mode, to_jsonable
+from headwater.infra.storage.datasets import Dataset, LogEntry
+from headwater.infra.storage.filesystems import open_filesystem
+from headwater.infra.storage.inputs import Input, open_input
+from headwater.infra.storage.types import require_partitionable, stored_schema
+from headwater.infra.storage.uris import Uri
+from headwater.tasks.jobs import COPY, Job, find_job
+from headwater.tasks.scope import require_row_scope
+
+KEY_LENGTH = 32
+"""Hexadecimal digits of a run key: 128 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request with everything resolved; what is left is the work.
+
+    Attributes:
+        schema: Columns of the job's result as the dataset keeps them.
+        result: Columns of the job's result as the job gives them.
+        run_key: Digest of the pinned inputs, the parameters, the job's text and the engine.
+        revision: 1, or more where this very run was committed before and is asked for again.
+        committed: The version that holds the result already, where nothing is left to do.
+    """
+
+    request: JobRequest
+    target: Uri
+    source: Input
+    sides: tuple[tuple[str, Input], ...]
+    job: Job
+    result: pl.Schema
+    schema: pl.Schema
+    run_key: str
+    revision: int
+    committed: DatasetVersion | None
+
+    @property
+    def attempt_key(self) -> str:
+        """Names the folder of receipts: a repetition takes up none of the one before."""
+        return self.run_key if self.revision == 1 else f"{self.run_key}-{self.revision}"
+
+
+def prepare(request: JobRequest, *, folder: Path) -> Prepared:
+    """``request`` with its inputs pinned and its plan checked.
+
+    Args:
+        folder: Where the job's module is looked for first.
+    Raises:
+        HeadwaterError: The request is refused; nothing was written.
+    """
+    target = _canonical(request.target)
+    _require_apart(request, target)
+    dataset = Dataset(target)
+    dataset.require_writable()
+    job = find_job(request.job, folder=folder) if request.job else COPY
+    side_uris = _side_uris(request, job)
+    source = open_input(request.sources)
+    _require_outside(source, target)
+    sides = tuple((name, open_input([uri])) for name, uri in side_uris)
+    result = _result_schema(job, source, dict(sides))
+    schema = stored_schema(result)
+    _require_partition_columns(request, schema)
+    dataset.require_appendable(schema, request.partition_by, request.mode)
+    run_key = _run_key(request, target, source, sides, job)
+    revision, committed = _earlier(dataset, request, run_key)
+    return Prepared(
+        request, target, source, sides, job, result, schema, run_key, revision, committed
+    )
+
+
+def _canonical(text: str) -> Uri:
+    uri = Uri.parse(text)
+    if uri.glob_root is not None:
+        raise InvalidRequest(
+            f"the target {text} holds a pattern ('*', '?' or '[')", hint="name one folder"
+        )
+    if not uri.key.strip("/"):
+        raise InvalidRequest(
+            f"the target {text} is a whole bucket or disk", hint="name a folder in it"
+        )
+    uri = replace(uri, key=uri.key.rstrip("/"))
+    return open_filesystem(uri).canonical(uri)
+
+
+def _require_apart(request: JobRequest, target: Uri) -> None:
+    sources = [*request.sources, *(uri for _, uri in request.sides)]
+    for text in sources:
+        given = Uri.parse(text)
+        source = open_filesystem(given).canonical(given)
+        inside = source.glob_root is None and source.contains(target)
+        if inside or target.contains(source.glob_root or source):
+            raise Overlap(
+                f"source {source.display} and target {target.display} overlap",
+                hint="write to a folder of its own, beside the source",
+            )
+
+
+def _require_outside(source: Input, target: Uri) -> None:
+    for file in source.files:
+        if target.contains(Uri.parse(file.ref.uri)):
+            raise Overlap(
+                f"source file {Uri.parse(file.ref.uri).display} lies in the target"
+                f" {target.display}",
+                hint="write to a folder of its own, beside the source",
+            )
+
+
+def _side_uris(request: JobRequest, job: Job) -> tuple[tuple[str, str], ...]:
+    given = dict(request.sides)
+    for name in given:
+        if name not in job.sides:
+            raise UnknownName.of(
+                "side table", name, job.sides, where=f"job {job.name}",
+                hint="" if job.sides else "the job takes none",
+            )
+    for name in job.sides:
+        if name not in given:
+            raise InvalidRequest(
+                f"job {job.name} joins a side table '{name}', and no address is given for it",
+                hint=f"add --side {name}=URI",
+            )
+    return tuple((name, given[name]) for name in job.sides)
+
+
+def _result_schema(job: Job, source: Input, sides: Mapping[str, Input]) -> pl.Schema:
+    """Columns and types that the job gives, from its plan on frames without rows."""
+    with TemporaryDirectory(prefix="headwater-plan-") as tmp:
+        main = _placeholder(Path(tmp), "source", source.schema)
+        paths = {name: _placeholder(Path(tmp), f"side-{name}", s.schema) for name, s in sides.items()}
+        frames = {name: pl.scan_parquet(path, glob=False) for name, path in paths.items()}
+        try:
+            plan = job.load()(pl.scan_parquet(main, glob=False), **frames)
+            if not isinstance(plan, pl.LazyFrame):
+                raise InvalidRequest(
+                    f"job {job.name} returned a {type(plan).__name__}, not a LazyFrame",
+                    hint="return the frame without collecting it",
+                )
+            schema = plan.collect_schema()
+        except HeadwaterError:
+            raise
+        except pl.exceptions.ColumnNotFoundError as exc:
+            raise _unknown_column(job, source, sides, exc) from exc
+        except Exception as exc:
+            raise _plan_failed(job, exc) from exc
+        require_row_scope(plan, main, list(paths.values()), job.name)
+        return pl.Schema(schema)
+
+
+def _placeholder(folder: Path, name: str, schema: pl.Schema) -> Path:
+    path = folder / f"{name}.parquet"
+    pl.DataFrame(schema=schema).write_parquet(path)
+    return path
+
+
+def _unknown_column(
+    job: Job, source: Input, sides: Mapping[str, Input], exc: Exception
+) -> HeadwaterError:
+    said = str(exc).splitlines()[0]
+    quoted = said.split('"')
+    name = quoted[1] if len(quoted) > 2 else said.split(";")[0].strip()
+    known = [*source.schema, *(c for side in sides.values() for c in side.schema)]
+    return UnknownName.of("column", name, known, where=f"the input of job {job.name}")
+
+
+def _plan_failed(job: Job, exc: Exception) -> InvalidRequest:
+    frames = traceback.extract_tb(exc.__traceback__)
+    shipped = {m.path for m in job.modules}
+    place = next((f"{f.filename}:{f.lineno}" for f in reversed(frames) if f.filename in shipped), "")
+    at = f" at {place}" if place else ""
+    said = (str(exc).strip() or type(exc).__name__).splitlines()[0]
+    return InvalidRequest(
+        f"job {job.name} cannot be planned{at}: {type(exc).__name__}: {said}",
+        hint="mend the job; --debug shows the whole trace",
+    )
+
+
+def _require_partition_columns(request: JobRequest, schema: pl.Schema) -> None:
+    for column in request.partition_by:
+        if column not in schema:
+            raise UnknownName.of("column", column, schema, where="the result to partition by")
+    if len(set(request.partition_by)) < len(request.partition_by):
+        raise InvalidRequest(
+            f"--partition-by names a column twice: {', '.join(request.partition_by)}",
+            hint="name each column once",
+        )
+    require_partitionable(schema, request.partition_by)
+    if request.mode is Mode.REPLACE and not request.partition_by:
+        raise InvalidRequest(
+            "--mode replace replaces partitions, and the target has none",
+            hint="add --partition-by COLUMN, or use --mode overwrite",
+        )
+
+
+def _run_key(
+    request: JobRequest,
+    target: Uri,
+    source: Input,
+    sides: tuple[tuple[str, Input], ...],
+    job: Job,
+) -> str:
+    facts = {
+        "inputs": [_pins(source), *([name, *_pins(side)] for name, side in sides)],
+        "target": str(target),
+        "mode": request.mode,
+        "partition_by": list(request.partition_by),
+        "window": to_jsonable(request.window),
+        "job": [job.spec, job.digest],
+        "engine": [pl.__version__, installed_version("headwater"), sys.version_info[:2]],
+    }
+    text = json.dumps(facts, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+
+
+def _pins(source: Input) -> list[object]:
+    return [
+        source.format,
+        source.version,
+        [[n, str(t)] for n, t in source.schema.items()],
+        [[f.ref.uri, f.ref.size_bytes, f.ref.version, f.partition] for f in source.files],
+    ]
+
+
+def _earlier(
+    dataset: Dataset, request: JobRequest, run_key: str
+) -> tuple[int, DatasetVersion | None]:
+    """Which revision of this run is to be committed, and the version that makes it needless.
+
+    Rows that were appended are there for good, so the same append is done once. Rows that were
+    overwritten or replaced are there only until another commit: then the run is done again.
+    """
+    found = dataset.committed(run_key)
+    if found is None:
+        return 1, None
+    revision, entry = found
+    if request.again:
+        return revision + 1, None
+    if request.mode is not Mode.APPEND and (
+        request.fresh or entry is None or not dataset.is_latest_data(entry)
+    ):
+        return revision + 1, None
+    return revision, _version_of(dataset, entry)
+
+
+def _version_of(dataset: Dataset, entry: LogEntry | None) -> DatasetVersion | None:
+    snapshot = dataset.snapshot(entry.version if entry else None)
+    return snapshot.as_version() if snapshot else None

@@ -1,0 +1,102 @@
+"""Cuts an input into parts: each is read, transformed and written by one Dask task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from headwater.infra.models import Format, Part, Slice
+from headwater.infra.storage.inputs import Input, InputFile
+from headwater.infra.units import GIB, MIB
+
+MIN_PART_BYTES = 32 * MIB
+"""Below this a part costs more to start than to do."""
+
+MAX_PART_BYTES = 1 * GIB
+"""Above this a lost worker costs too much to do again, and progress is too coarse to see."""
+
+MEMORY_SHARE = 8
+"""A part may be this fraction of the memory of one thread: decoding and a join's output can each
+multiply what the file's metadata states."""
+
+TEXT_EXPANSION = {Format.CSV: 1, Format.JSONL: 1}
+COMPRESSED_EXPANSION = 6
+"""Gzip and zstd text unpacks to about this multiple."""
+
+
+def part_bytes(source: Input, *, memory_gib_per_thread: float, threads: int) -> int:
+    """Size in memory, uncompressed, that a part of ``source`` should have.
+
+    Args:
+        memory_gib_per_thread: Memory of one worker divided by its threads.
+        threads: Threads of all workers; each should have something to do.
+    """
+    total = sum(_file_bytes(file, source.format) for file in source.files)
+    by_memory = memory_gib_per_thread * GIB / MEMORY_SHARE
+    by_threads = total / max(1, threads)
+    return int(max(MIN_PART_BYTES, min(by_memory, by_threads, MAX_PART_BYTES)))
+
+
+def cut(source: Input, target_bytes: int) -> tuple[Part, ...]:
+    """Parts of about ``target_bytes``, in the order of the files.
+
+    Parquet is cut between row groups, and inside a row group that is larger than a part. A text
+    file is never cut: where a row begins shows only by reading all of it.
+    """
+    parts: list[Part] = []
+    slices: list[Slice] = []
+    size = 0
+    for piece in _pieces(source, target_bytes):
+        if slices and size + piece.size_bytes > target_bytes:
+            parts.append(Part(len(parts), tuple(slices)))
+            slices, size = [], 0
+        last = slices[-1] if slices else None
+        if last is not None and _continues(last, piece):
+            slices[-1] = _joined(last, piece)
+        else:
+            slices.append(piece)
+        size += piece.size_bytes
+    if slices:
+        parts.append(Part(len(parts), tuple(slices)))
+    return tuple(parts)
+
+
+def _pieces(source: Input, target_bytes: int) -> Iterator[Slice]:
+    for file in source.files:
+        if not file.row_groups:
+            if file.rows != 0:
+                size = _file_bytes(file, source.format)
+                yield Slice(file.ref, 0, file.rows, size, file.partition)
+            continue
+        first_row = 0
+        for group in file.row_groups:
+            cuts = max(1, -(-group.size_bytes // (2 * target_bytes)))
+            for i in range(cuts):
+                start = group.rows * i // cuts
+                rows = group.rows * (i + 1) // cuts - start
+                if rows:
+                    size = group.size_bytes // cuts
+                    yield Slice(file.ref, first_row + start, rows, size, file.partition)
+            first_row += group.rows
+
+
+def _file_bytes(file: InputFile, format_: Format) -> int:
+    if file.row_groups:
+        return sum(group.size_bytes for group in file.row_groups)
+    compressed = file.ref.uri.endswith((".gz", ".zst"))
+    factor = COMPRESSED_EXPANSION if compressed else TEXT_EXPANSION.get(format_, 1)
+    return file.ref.size_bytes * factor
+
+
+def _continues(last: Slice, piece: Slice) -> bool:
+    return (
+        last.ref == piece.ref
+        and last.rows is not None
+        and last.first_row + last.rows == piece.first_row
+    )
+
+
+def _joined(last: Slice, piece: Slice) -> Slice:
+    rows = None if last.rows is None or piece.rows is None else last.rows + piece.rows
+    return Slice(
+        last.ref, last.first_row, rows, last.size_bytes + piece.size_bytes, last.partition
+    )

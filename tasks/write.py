@@ -1,0 +1,127 @@
+"""Writes a part's files, in place for local targets, else through a temporary folder.
+
+No reader sees a part before a version names it, so it is written under its final, unique name.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import polars as pl
+
+from headwater.infra.errors import HeadwaterError, UnsupportedData
+from headwater.infra.models import PartFile
+from headwater.infra.storage.datasets import part_folder
+from headwater.infra.storage.filesystems import open_filesystem
+from headwater.infra.storage.types import partition_text
+from headwater.infra.storage.uris import Uri
+
+UPLOADERS = 4
+"""Files of one part that are sent together."""
+
+MAX_PARTITIONS = 10_000
+"""Partitions of one part: beyond it the partition column is surely the wrong one."""
+
+MAX_FOLDER_BYTES = 255
+"""What a local file system keeps of one name; object stores keep more."""
+
+
+class PartWriter:
+    """The files of one attempt at one part.
+
+    Args:
+        target: Root of the table.
+        run_key: Run that the part belongs to; part of the names.
+        index: Index of the part.
+        tmp: Folder for files that are then uploaded; not used for local targets.
+    """
+
+    def __init__(self, target: Uri, run_key: str, index: int, tmp: Path) -> None:
+        self._target = target
+        self._base = target.path if target.is_local else tmp / "out"
+        self._stem = f"part-{run_key[:12]}-{index:05d}-{uuid.uuid4().hex[:8]}"
+        self._written: dict[str, tuple[tuple[str, str | None], ...]] = {}
+        self._refused: list[HeadwaterError] = []
+
+    def sink(self, frame: pl.LazyFrame, partition_by: Sequence[str]) -> None:
+        """Collect ``frame`` into files; on any error none of them is left."""
+        try:
+            if partition_by:
+                frame.sink_parquet(
+                    pl.PartitionBy(
+                        self._base,
+                        key=list(partition_by),
+                        include_key=False,
+                        file_path_provider=self._path,
+                    ),
+                    mkdir=True,
+                    engine="streaming",
+                )
+            else:
+                path = f"{part_folder([])}/{self._stem}.parquet"
+                self._written[path] = ()
+                frame.sink_parquet(self._base / path, mkdir=True, engine="streaming")
+        except BaseException as exc:
+            self.discard()
+            if self._refused:
+                raise self._refused[0] from exc
+            raise
+
+    def publish(self) -> tuple[PartFile, ...]:
+        """The files as they are stored in the target; those without rows are removed."""
+        with ThreadPoolExecutor(UPLOADERS) as pool:
+            try:
+                files = list(pool.map(self._publish, self._written))
+            except BaseException:
+                self.discard()
+                raise
+        return tuple(f for f in files if f is not None)
+
+    def discard(self) -> None:
+        """Remove what was written here."""
+        for path in self._written:
+            (self._base / path).unlink(missing_ok=True)
+
+    def _path(self, args: object) -> str:
+        """Name of the next file; called by the engine, once for each file it opens."""
+        keys: pl.DataFrame = args.partition_keys  # type: ignore[attr-defined]
+        try:
+            partition = tuple(
+                (name, partition_text(value, name)) for name, value in keys.row(0, named=True).items()
+            )
+            folder = part_folder(partition)
+            self._require_keepable(folder)
+        except HeadwaterError as exc:
+            # The engine reports an error of its own in place of this one.
+            self._refused.append(exc)
+            raise
+        path = f"{folder}/{self._stem}-{len(self._written):05d}.parquet"
+        self._written[path] = partition
+        return path
+
+    def _require_keepable(self, folder: str) -> None:
+        longest = max(folder.split("/"), key=len)
+        if len(longest) > MAX_FOLDER_BYTES:
+            raise UnsupportedData(
+                f"a partition value is too long to name a folder: {longest[:60]}…",
+                hint="partition by a shorter column",
+            )
+        if len(self._written) >= MAX_PARTITIONS:
+            raise UnsupportedData(
+                f"one part has more than {MAX_PARTITIONS:,} partitions",
+                hint="partition by a column with fewer values",
+            )
+
+    def _publish(self, path: str) -> PartFile | None:
+        local = self._base / path
+        rows = int(pl.scan_parquet(local, glob=False).select(pl.len()).collect().item())
+        if rows == 0:
+            local.unlink()
+            return None
+        fs = open_filesystem(self._target)
+        uri = self._target / path
+        ref = fs.stat(uri) if self._target.is_local else fs.upload(local, uri)
+        return PartFile(path, ref.size_bytes, rows, ref.version, self._written[path])

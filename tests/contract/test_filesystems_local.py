@@ -1,0 +1,75 @@
+"""The contract of filesystems, on files of this machine; and what only those can do."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from headwater.infra.errors import AccessDenied, NotFound, StorageError
+from headwater.infra.storage.filesystems.local import TEMPORARY_PREFIX
+from headwater.infra.storage.filesystems.protocol import Filesystem
+from headwater.infra.storage.uris import Uri
+from tests.contract.filesystems import FilesystemContract, OtherClient, names
+
+pytestmark = pytest.mark.unit
+
+
+class TestLocal(FilesystemContract):
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> Uri:
+        folder = tmp_path / "root"
+        folder.mkdir()
+        return Uri.parse(str(folder))
+
+    @pytest.fixture
+    def other_client(self) -> OtherClient:
+        return lambda uri, data: None if Path(uri.key).write_bytes(data) else None
+
+    @pytest.fixture
+    def missing_place(self, root: Uri) -> Uri:
+        return root / "missing" / "a"
+
+    def test_listing_skips_files_that_are_not_whole(self, fs: Filesystem, root: Uri) -> None:
+        (root / f"{TEMPORARY_PREFIX}x").path.write_bytes(b"half")
+        (root / ".hidden").path.write_bytes(b"data")
+
+        assert names(fs, root) == [".hidden"]
+
+    def test_no_call_leaves_a_temporary_file(self, fs: Filesystem, root: Uri) -> None:
+        fs.create(root / "a", b"1")
+        fs.create(root / "a", b"2")
+        fs.write(root / "b", b"3")
+        fs.upload((root / "b").path, root / "c")
+
+        assert sorted(os.listdir(root.path)) == ["a", "b", "c"]
+
+    def test_links_are_followed_but_not_in_circles(self, fs: Filesystem, root: Uri) -> None:
+        fs.write(root / "data" / "a", b"1")
+        (root / "linked").path.symlink_to((root / "data").path)
+        (root / "data" / "back").path.symlink_to(root.path)
+
+        assert names(fs, root) == ["data/a", "linked/a"]
+
+    def test_a_link_that_leads_nowhere_is_named(self, fs: Filesystem, root: Uri) -> None:
+        (root / "dangling.csv").path.symlink_to("nowhere")
+
+        with pytest.raises(NotFound, match=r"dangling\.csv"):
+            names(fs, root)
+
+    def test_writing_over_a_folder_is_refused(self, fs: Filesystem, root: Uri) -> None:
+        fs.write(root / "folder" / "a", b"1")
+
+        with pytest.raises(StorageError, match="it is a folder"):
+            fs.write(root / "folder", b"2")
+
+        assert names(fs, root) == ["folder/a"]
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+    def test_a_file_we_may_not_read_is_named(self, fs: Filesystem, root: Uri) -> None:
+        ref = fs.write(root / "a", b"1")
+        (root / "a").path.chmod(0)
+
+        with pytest.raises(AccessDenied, match="not allowed to read"):
+            fs.read(ref)
