@@ -1,7 +1,8 @@
 """The process that serves a run's own Prefect API: ``python -m headwater.flows.prefect_child``.
 
 It listens on a socket that its parent opened, keeps the user's ordinary Prefect database, and
-ends when its parent ends, however that happens. Where its start time goes, and what was cut:
+ends when its parent ends, however that happens: a flow run that its parent left running is then
+recorded as crashed. Where its start time goes, and what was cut:
 
 - Imports are nearly all of it. The garbage collector is off until the application stands (about
   a fifth), and py-key-value's run-time type checks are off: they install an import hook under
@@ -20,7 +21,10 @@ import asyncio
 import contextlib
 import fcntl
 import gc
+import http.client
+import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -32,9 +36,13 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import platformdirs
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
 
 PARENT_POLL_SECONDS = 0.25
 """How often the child looks whether its parent is still its parent."""
@@ -42,8 +50,14 @@ PARENT_POLL_SECONDS = 0.25
 ORPHAN_GRACE_SECONDS = 1.5
 """How long an orphaned server may take to store what it has before it is ended at once."""
 
+RECORD_SECONDS = 0.5
+"""How long an orphaned server may take to answer when it records a run's end."""
+
 SHUTDOWN_GRACE_SECONDS = 4
 """How long open requests may take after the signal to stop."""
+
+SET_STATE = re.compile(r"/api/flow_runs/([0-9a-f-]{36})/set_state")
+"""Path by which a flow run reports a state."""
 
 CHILD_SETTINGS = {
     "PY_KEY_VALUE_DISABLE_BEARTYPE": "true",
@@ -77,8 +91,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     if given.fd is None or given.parent is None:
         parser.error("--fd and --parent are needed")
-    threading.Thread(target=_end_with, args=(given.parent,), daemon=True).start()
-    _serve(socket.socket(fileno=given.fd))
+    listening = socket.socket(fileno=given.fd)
+    runs: set[str] = set()
+    watch = (given.parent, listening.getsockname()[1], runs)
+    threading.Thread(target=_end_with, args=watch, daemon=True).start()
+    _serve(listening, runs)
 
 
 def template_path() -> Path:
@@ -89,10 +106,11 @@ def template_path() -> Path:
 
 
 def prepare_database() -> bool:
-    """Whether the database is at the installed Prefect's revision when this returns.
+    """Bring a database file to the installed Prefect's revision, quickly where that is possible.
 
-    False leaves the migrations to the server itself: for PostgreSQL and in-memory databases,
-    and where the user switched migrations off.
+    Returns:
+        Whether the server must still migrate when it starts: no, but for PostgreSQL and for
+        databases in memory, unless the user switched migrations off.
     """
     from prefect.settings import get_current_settings
 
@@ -100,7 +118,7 @@ def prepare_database() -> bool:
     url = settings.connection_url
     database = _sqlite_file(url.get_secret_value()) if url is not None else None
     if database is None or not settings.migrate_on_start:
-        return False
+        return settings.migrate_on_start
     template = template_path()
     with _one_at_a_time():
         is_new = not database.exists() or database.stat().st_size == 0
@@ -110,23 +128,29 @@ def prepare_database() -> bool:
             _migrate()
         if is_new and not template.exists():
             _keep_as_template(database, template)
-    return True
+    return False
 
 
-def _serve(listening: socket.socket) -> None:
+def _serve(listening: socket.socket, runs: set[str]) -> None:
+    """Serve until a signal comes; ``runs`` fills with the flow runs that report a state."""
     # Imported here, after the watch on the parent has begun: it takes seconds.
     import uvicorn
     from prefect.server.api.server import create_app
     from prefect.settings import PREFECT_API_DATABASE_MIGRATE_ON_START, temporary_settings
 
-    updates = {PREFECT_API_DATABASE_MIGRATE_ON_START: False} if prepare_database() else {}
-    with temporary_settings(updates):
+    with temporary_settings({PREFECT_API_DATABASE_MIGRATE_ON_START: prepare_database()}):
         # `final` would only add a full garbage collection with the FastAPI of today.
         app = create_app(ephemeral=True)
+
+        async def application(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http" and (match := SET_STATE.fullmatch(scope["path"])):
+                runs.add(match[1])
+            await app(scope, receive, send)
+
         gc.freeze()
         gc.enable()
         config = uvicorn.Config(
-            app,
+            application,
             log_level="error",
             lifespan="on",
             access_log=False,
@@ -138,8 +162,8 @@ def _serve(listening: socket.socket) -> None:
         sys.exit(3)
 
 
-def _end_with(parent: int) -> None:
-    """End this process when ``parent`` has ended.
+def _end_with(parent: int, port: int, runs: set[str]) -> None:
+    """End this process when ``parent`` has ended, and record that it took ``runs`` with it.
 
     The end of the pipe on stdin shows it at once; a process that the parent forked may hold that
     pipe open, so the parent's id is compared too. (The kernel's parent-death signal would be
@@ -149,9 +173,32 @@ def _end_with(parent: int) -> None:
         readable, _, _ = select.select([0], [], [], PARENT_POLL_SECONDS)
         if readable and not os.read(0, 1):
             break
+    for run in tuple(runs):
+        try:
+            _record_crash(port, run)
+        except (OSError, http.client.HTTPException) as exc:
+            print(f"flow run {run} stays as it is: {exc}", file=sys.stderr)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(ORPHAN_GRACE_SECONDS)
     os._exit(1)
+
+
+def _record_crash(port: int, run: str) -> None:
+    """Set a flow run that nobody runs any more to Crashed, unless it has come to an end."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=RECORD_SECONDS)
+    with contextlib.closing(connection):
+        connection.request("GET", f"/api/flow_runs/{run}")
+        state = json.load(connection.getresponse()).get("state") or {}
+        if state.get("type") in {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}:
+            return
+        crashed = {"type": "CRASHED", "message": "The process that ran this flow was killed."}
+        connection.request(
+            "POST",
+            f"/api/flow_runs/{run}/set_state",
+            json.dumps({"state": crashed, "force": True}),
+            {"Content-Type": "application/json"},
+        )
+        connection.getresponse().read()
 
 
 def _build_template() -> Path:
@@ -222,8 +269,6 @@ def _keep_as_template(database: Path, template: Path) -> None:
     with contextlib.closing(sqlite3.connect(database)) as db:
         db.execute("VACUUM INTO ?", (str(draft),))
     with contextlib.closing(sqlite3.connect(draft)) as db:
-        # As Prefect sets it; otherwise two first servers would both try to switch.
-        db.execute("PRAGMA journal_mode = WAL")
         is_empty = _is_empty(db)
     if is_empty:
         draft.replace(template)
@@ -246,6 +291,9 @@ def _copy_into_place(template: Path, database: Path) -> None:
     database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = database.with_name(f"{database.name}.{os.getpid()}.tmp")
     shutil.copyfile(template, draft)
+    with contextlib.closing(sqlite3.connect(draft)) as db:
+        # As Prefect sets it; otherwise two first servers would both try to switch.
+        db.execute("PRAGMA journal_mode = WAL")
     try:
         # A link, and not a rename: it never replaces what is there. Where it fails, also for
         # want of links in the filesystem, the migrations do the work in place.

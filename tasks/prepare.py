@@ -136,7 +136,10 @@ def _side_uris(request: JobRequest, job: Job) -> tuple[tuple[str, str], ...]:
     for name in given:
         if name not in job.sides:
             raise UnknownName.of(
-                "side table", name, job.sides, where=f"job {job.name}",
+                "side table",
+                name,
+                job.sides,
+                where=f"job {job.name}",
                 hint="" if job.sides else "the job takes none",
             )
     for name in job.sides:
@@ -152,7 +155,9 @@ def _result_schema(job: Job, source: Input, sides: Mapping[str, Input]) -> pl.Sc
     """Columns and types that the job gives, from its plan on frames without rows."""
     with TemporaryDirectory(prefix="headwater-plan-") as tmp:
         main = _placeholder(Path(tmp), "source", source.schema)
-        paths = {name: _placeholder(Path(tmp), f"side-{name}", s.schema) for name, s in sides.items()}
+        paths = {
+            name: _placeholder(Path(tmp), f"side-{name}", s.schema) for name, s in sides.items()
+        }
         frames = {name: pl.scan_parquet(path, glob=False) for name, path in paths.items()}
         try:
             plan = job.load()(pl.scan_parquet(main, glob=False), **frames)
@@ -191,7 +196,9 @@ def _unknown_column(
 def _plan_failed(job: Job, exc: Exception) -> InvalidRequest:
     frames = traceback.extract_tb(exc.__traceback__)
     shipped = {m.path for m in job.modules}
-    place = next((f"{f.filename}:{f.lineno}" for f in reversed(frames) if f.filename in shipped), "")
+    place = next(
+        (f"{f.filename}:{f.lineno}" for f in reversed(frames) if f.filename in shipped), ""
+    )
     at = f" at {place}" if place else ""
     said = (str(exc).strip() or type(exc).__name__).splitlines()[0]
     return InvalidRequest(

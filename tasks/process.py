@@ -182,9 +182,7 @@ class _Run:
         )
 
 
-def _spec(
-    prepared: Prepared, device: Device, gpu_fallback: Literal["allow", "refuse"]
-) -> PartSpec:
+def _spec(prepared: Prepared, device: Device, gpu_fallback: Literal["allow", "refuse"]) -> PartSpec:
     return PartSpec(
         run_key=prepared.run_key,
         attempt_key=prepared.attempt_key,

@@ -8,7 +8,7 @@ from headwater.infra.models import Format, Part, Slice
 from headwater.infra.storage.inputs import Input, InputFile
 from headwater.infra.units import GIB, MIB
 
-MIN_PART_BYTES = 32 * MIB
+MIN_PART_BYTES = 8 * MIB
 """Below this a part costs more to start than to do."""
 
 MAX_PART_BYTES = 1 * GIB
@@ -97,6 +97,4 @@ def _continues(last: Slice, piece: Slice) -> bool:
 
 def _joined(last: Slice, piece: Slice) -> Slice:
     rows = None if last.rows is None or piece.rows is None else last.rows + piece.rows
-    return Slice(
-        last.ref, last.first_row, rows, last.size_bytes + piece.size_bytes, last.partition
-    )
+    return Slice(last.ref, last.first_row, rows, last.size_bytes + piece.size_bytes, last.partition)

@@ -389,6 +389,9 @@ class _Inspector:
                 return self._refuse(key, place, names.UNTYPED)
             if any(_has_categories(t) for t in types):
                 return self._refuse(key, place, names.PHYSICAL)
+        one = names.ONE_VALUE_ARGUMENTS.get(key)
+        if one is not None and _depends_on_rows(inputs[one]):
+            return self._refuse(key, place, names.ONE_VALUE)
         as_set = names.SET_ARGUMENTS.get(key, ())
         for index in as_set:
             if index < len(inputs) and not self._set_is_fixed(inputs[0], inputs[index], place):
@@ -408,9 +411,9 @@ class _Inspector:
             for t in types
             for o in own
         )
-        known = len(self.found)
-        self._expr(values, place)
-        return each_brings_its_list and len(self.found) == known
+        if each_brings_its_list:
+            self._expr(values, place)  # a list for each row, if this finds nothing
+        return each_brings_its_list
 
     def _udf(self, body: _Json, place: _Place) -> bool:
         flags = body["options"]["flags"].split(" | ")
@@ -430,8 +433,7 @@ class _Inspector:
             return self._refuse(f"Eval.{variant}", place)
         types = _dtypes(body["expr"], place)
         inner = types[0] if types else None
-        nested = isinstance(inner, (pl.List, pl.Array))
-        schema = pl.Schema({"": inner.inner}) if nested else None
+        schema = pl.Schema({"": inner.inner}) if isinstance(inner, (pl.List, pl.Array)) else None
         within = replace(place, schema=schema, within_list=True, struct=None)
         self._expr(body["evaluation"], within)
         return self._expr(body["expr"], place)
@@ -462,9 +464,7 @@ def _written(plan: pl.LazyFrame) -> _Json:
 
 
 def _plan(node: _Json) -> pl.LazyFrame:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "'json' serialization format", UserWarning)
-        return pl.LazyFrame.deserialize(io.StringIO(json.dumps(node)), format="json")
+    return pl.LazyFrame.deserialize(io.StringIO(json.dumps(node)), format="json")
 
 
 def _expr(expr: _Json) -> pl.Expr:
@@ -547,10 +547,13 @@ def _schema(name: str, body: _Json, frames: Sequence[_Frame]) -> pl.Schema | Non
 
 
 def _schema_of(node: _Json) -> pl.Schema | None:
-    try:
-        return _plan(node).collect_schema()
-    except PolarsError:
-        return None  # what needs it is then refused as untyped
+    with warnings.catch_warnings():
+        # Of the format, as in _written, and what Polars already told when the job was called.
+        warnings.simplefilter("ignore")
+        try:
+            return _plan(node).collect_schema()
+        except PolarsError:
+            return None  # what needs it is then refused as untyped
 
 
 def _dtypes(expr: _Json, place: _Place) -> list[pl.DataType] | None:
@@ -626,8 +629,15 @@ def _text(expr: _Json) -> str:
 
 
 def _slice_word(body: _Json) -> str:
-    offset, length = (body[k].get("Literal", {}).get("Dyn", {}) for k in ("offset", "length"))
-    return _cut_word(offset.get("Int"), length.get("Int"))
+    return _cut_word(_int(body["offset"]), _int(body["length"]))
+
+
+def _int(expr: _Json) -> int | None:
+    """The whole number that an expression is, when it is one."""
+    match expr:
+        case {"Literal": {"Dyn": {"Int": int(value)}}}:
+            return value
+    return None
 
 
 def _cut_word(offset: int | None, length: int | None) -> str:

@@ -70,6 +70,10 @@ SET_OF_ROWS = Reason(
     "takes the whole column as a set of values",
     "give literal values or a column of lists, or join a side table",
 )
+ONE_VALUE = Reason(
+    "takes one value for all rows, so a column works for a part of one row alone",
+    "give a literal, or compare inside list.eval",
+)
 UNTYPED = Reason(
     "has an argument whose type could not be resolved", "cast the argument to a type first"
 )
@@ -228,6 +232,11 @@ SET_ARGUMENTS: Mapping[str, tuple[int, ...]] = MappingProxyType(
 )
 """Which arguments are read as a set of values and not row by row."""
 
+ONE_VALUE_ARGUMENTS: Mapping[str, int] = MappingProxyType(
+    {"ListExpr.CountMatches": 1, "ArrayExpr.CountMatches": 1}
+)
+"""Which argument must have one value: a column is taken only by a part of a single row."""
+
 REFUSED: Mapping[str, Reason] = MappingProxyType(
     {
         name: reason
@@ -279,7 +288,12 @@ REFUSED: Mapping[str, Reason] = MappingProxyType(
 )
 """Expressions and functions that are known not to be row-wise."""
 
-PLAN_REFUSED: Mapping[str, Reason] = MappingProxyType(
+PLAN_ONE_VALUE_ARGUMENTS: Mapping[str, int] = MappingProxyType(
+    {"ListExpr.CountMatches": 1, "ArrayExpr.CountMatches": 1}
+)
+"""Which argument must have one value: a column is taken only by a part of a single row."""
+
+REFUSED: Mapping[str, Reason] = MappingProxyType(
     {
         "GroupBy": AGGREGATE,
         "Pivot": AGGREGATE,
@@ -330,7 +344,6 @@ PLAN_INPUTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 _SPELLED: Mapping[str, str] = MappingProxyType(
     {
-        "Len": "len",
         "AnonymousFunction": "map_batches",
         "OpaquePython": "map_batches",
         "FoldHorizontal": "fold",
@@ -350,8 +363,6 @@ _SPELLED: Mapping[str, str] = MappingProxyType(
         "RLE": "rle",
         "RLEID": "rle_id",
         "ArgWhere": "arg_true",
-        "ApproxNUnique": "approx_n_unique",
-        "Agg.NUnique": "n_unique",
         "Correlation": "corr or cov",
         "ConcatExpr": "concat",
         "Eval.Cumulative": "cumulative_eval",
@@ -377,7 +388,7 @@ def spelled(name: str) -> str:
     if name in _SPELLED:
         return _SPELLED[name]
     family, _, variant = name.rpartition(".")
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", variant).lower()
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", variant).lower()
     if family == "FillNullWithStrategy":
         return f"fill_null(strategy='{words}')"
     return words

@@ -177,9 +177,7 @@ def _sides(spec: PartSpec) -> dict[str, pl.LazyFrame]:
         return {}
     with _SIDES_LOCK:
         if spec.attempt_key not in _SIDES:
-            _SIDES[spec.attempt_key] = {
-                name: _read_whole(side) for name, side in spec.sides
-            }
+            _SIDES[spec.attempt_key] = {name: _read_whole(side) for name, side in spec.sides}
         frames: Mapping[str, pl.DataFrame] = _SIDES[spec.attempt_key]
     return {name: frame.lazy() for name, frame in frames.items()}
 
@@ -211,9 +209,7 @@ def _read_whole(side: Input) -> pl.DataFrame:
 # --- engines and errors ----------------------------------------------------------------------
 
 
-def _on_gpu(
-    frame: pl.LazyFrame, fallback: Literal["allow", "refuse"]
-) -> tuple[pl.LazyFrame, int]:
+def _on_gpu(frame: pl.LazyFrame, fallback: Literal["allow", "refuse"]) -> tuple[pl.LazyFrame, int]:
     """The frame collected by the GPU engine, and how many plans it handed to the CPU."""
     engine = pl.GPUEngine(executor="in-memory", raise_on_fail=fallback == "refuse")
     with warnings.catch_warnings(record=True) as caught:
@@ -232,8 +228,7 @@ def _explained(part: Part, spec: PartSpec, exc: BaseException) -> HeadwaterError
                     _read(piece, staged, spec.source).collect(engine="streaming")
                 except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as damage:
                     return DamagedFile(
-                        f"{Uri.parse(piece.ref.uri).display} cannot be read:"
-                        f" {_first_line(damage)}",
+                        f"{Uri.parse(piece.ref.uri).display} cannot be read: {_first_line(damage)}",
                         hint="replace the file or leave it out, then run the same command again",
                     )
     files = ", ".join(Uri.parse(s.ref.uri).name for s in part.slices[:3])

@@ -90,7 +90,8 @@ class PartWriter:
         keys: pl.DataFrame = args.partition_keys  # type: ignore[attr-defined]
         try:
             partition = tuple(
-                (name, partition_text(value, name)) for name, value in keys.row(0, named=True).items()
+                (name, partition_text(value, name))
+                for name, value in keys.row(0, named=True).items()
             )
             folder = part_folder(partition)
             self._require_keepable(folder)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-
+from tests.emulators.azure import Azurite
+from tests.emulators.azure import azurite as azurite_server
+from tests.emulators.gcs import FakeGcs, fake_gcs
 from tests.emulators.s3 import Moto
 from tests.emulators.s3 import moto as moto_server
 
@@ -25,3 +27,33 @@ def moto(moto_process: Moto, monkeypatch: pytest.MonkeyPatch) -> Moto:
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "AWS_REGION"):
         monkeypatch.delenv(name, raising=False)
     return moto_process
+
+
+@pytest.fixture(scope="session")
+def gcs_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeGcs]:
+    """One GCS server for the whole session."""
+    with fake_gcs(tmp_path_factory.mktemp("gcs") / "log.txt") as server:
+        yield server
+
+
+@pytest.fixture
+def gcs(gcs_process: FakeGcs, monkeypatch: pytest.MonkeyPatch) -> FakeGcs:
+    """The GCS server, with an environment in which every SDK reaches it."""
+    for name, value in gcs_process.environment.items():
+        monkeypatch.setenv(name, value)
+    return gcs_process
+
+
+@pytest.fixture(scope="session")
+def azurite_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
+    """One Azure server for the whole session."""
+    with azurite_server(tmp_path_factory.mktemp("azurite")) as server:
+        yield server
+
+
+@pytest.fixture
+def azurite(azurite_process: Azurite, monkeypatch: pytest.MonkeyPatch) -> Azurite:
+    """The Azure server, with an environment in which every SDK reaches it."""
+    for name, value in azurite_process.environment.items():
+        monkeypatch.setenv(name, value)
+    return azurite_process

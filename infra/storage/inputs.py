@@ -128,16 +128,18 @@ class Input:
         )
 
 
-def open_input(sources: Sequence[str]) -> Input:
+def open_input(sources: Sequence[str], *, version: int | None = None) -> Input:
     """The files that ``sources`` name, pinned as they are now, with their common schema.
 
+    Args:
+        version: Version of the table that is read, not its last; only for a table.
     Raises:
         NotFound: A source does not exist, or holds no data.
         DamagedFile: A file is not what its name says.
         UnsupportedData: A file is of an unknown kind, or cannot be read exactly.
         SchemaMismatch: Files disagree on columns or types.
     """
-    found = [_resolve(source) for source in sources]
+    found = [_resolve(source, version) for source in sources]
     formats = {one.format for one in found}
     if len(formats) > 1:
         said = ", ".join(f"{one.uri} is {one.format}" for one in found)
@@ -215,7 +217,7 @@ def read_slice(
     return frame.select(columns)
 
 
-def _resolve(source: str) -> Input:
+def _resolve(source: str, version: int | None) -> Input:
     given = Uri.parse(source)
     fs = open_filesystem(given)
     uri = fs.canonical(given)
@@ -231,7 +233,7 @@ def _resolve(source: str) -> Input:
             )
         return _from_files(fs, root, refs, partitioned=True, named=uri)
     if next(fs.list(uri / LOG_FOLDER), None) is not None:
-        return _from_table(fs, uri)
+        return _from_table(fs, uri, version)
     refs = list(fs.list(uri))
     if not refs:
         raise _not_found(fs, uri)
@@ -239,8 +241,8 @@ def _resolve(source: str) -> Input:
     return _from_files(fs, uri, [r for r in refs if not _is_marker(uri, r)], partitioned=True)
 
 
-def _from_table(fs: Filesystem, uri: Uri) -> Input:
-    snapshot = Dataset(uri).snapshot()
+def _from_table(fs: Filesystem, uri: Uri, version: int | None) -> Input:
+    snapshot = Dataset(uri).snapshot(version)
     if snapshot is None:
         raise NotFound(f"the table {uri.display} has no version yet", hint="write to it first")
     if not snapshot.files:

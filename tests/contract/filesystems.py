@@ -19,6 +19,7 @@ import pytest
 from headwater.infra.errors import HeadwaterError, InvalidUri, NotFound, SourceChanged
 from headwater.infra.models import DataRef
 from headwater.infra.storage.filesystems import open_filesystem
+from headwater.infra.storage.filesystems.objects import ObjectStore
 from headwater.infra.storage.filesystems.protocol import Filesystem
 from headwater.infra.storage.uris import Uri
 from headwater.infra.units import MIB
@@ -213,6 +214,14 @@ class FilesystemContract:
         assert fs.stat(root / "a") == second
         assert fs.read(second) == b"22"
 
+    def test_a_large_value_is_written_in_one_piece(self, fs: Filesystem, root: Uri) -> None:
+        data = os.urandom(3 * MIB)
+
+        ref = fs.write(root / "large", data)
+
+        assert ref.size_bytes == 3 * MIB
+        assert fs.read(ref) == data
+
     def test_create_has_one_winner(self, fs: Filesystem, root: Uri) -> None:
         start = threading.Barrier(RACERS)
 
@@ -329,12 +338,50 @@ class FilesystemContract:
         return ()
 
 
+class ObjectStoreContract(FilesystemContract):
+    """What object stores must do besides."""
+
+    odd_names = (*ODD_NAMES, "double//slash", "/leading slash", "x" * 900)
+    unwritable_names = (*UNWRITABLE_NAMES, "back\\slash", "a/../b", "./a", "x" * 1024)
+
+    def test_listing_leaves_out_folder_markers(
+        self, fs: Filesystem, root: Uri, other_client: OtherClient
+    ) -> None:
+        for name in ("", "folder/", "folder/a"):
+            other_client(Uri(root.scheme, root.bucket, f"{root.key}/{name}"), b"")
+
+        assert names(fs, root) == ["folder/a"]
+
+    def test_listing_goes_over_all_pages(
+        self, fs: ObjectStore, root: Uri, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(fs, "page_size", 3)
+        written = [f"{number:02}" for number in range(10)]
+        for name in written:
+            fs.write(root / name, b"x")
+
+        assert names(fs, root) == written
+
+    def test_a_missing_bucket_is_named(self, fs: Filesystem, missing_place: Uri) -> None:
+        for call in (
+            lambda: fs.stat(missing_place),
+            lambda: list(fs.list(missing_place)),
+            lambda: fs.write(missing_place, b"x"),
+            lambda: fs.create(missing_place, b"x"),
+            lambda: fs.delete(missing_place),
+            lambda: fs.clock_offset_seconds(missing_place),
+        ):
+            with pytest.raises(NotFound, match=f"no bucket '{missing_place.bucket}'") as caught:
+                call()
+            assert_survives_pickle(caught.value)
+
+
 def names(fs: Filesystem, folder: Uri) -> list[str]:
     return [folder.relative(Uri.parse(ref.uri)) for ref in fs.list(folder)]
 
 
 def assert_survives_pickle(error: HeadwaterError) -> None:
-    copy = pickle.loads(pickle.dumps(error))
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301  # our own bytes
     assert type(copy) is type(error)
     assert (str(copy), copy.hint) == (str(error), error.hint)
 

@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+from tests.contract.filesystems import FilesystemContract, OtherClient, names
 
 from headwater.infra.errors import AccessDenied, NotFound, StorageError
 from headwater.infra.storage.filesystems.local import TEMPORARY_PREFIX
 from headwater.infra.storage.filesystems.protocol import Filesystem
 from headwater.infra.storage.uris import Uri
-from tests.contract.filesystems import FilesystemContract, OtherClient, names
 
 pytestmark = pytest.mark.unit
 
@@ -25,7 +25,10 @@ class TestLocal(FilesystemContract):
 
     @pytest.fixture
     def other_client(self) -> OtherClient:
-        return lambda uri, data: None if Path(uri.key).write_bytes(data) else None
+        def put(uri: Uri, data: bytes) -> None:
+            uri.path.write_bytes(data)
+
+        return put
 
     @pytest.fixture
     def missing_place(self, root: Uri) -> Uri:
@@ -43,7 +46,7 @@ class TestLocal(FilesystemContract):
         fs.write(root / "b", b"3")
         fs.upload((root / "b").path, root / "c")
 
-        assert sorted(os.listdir(root.path)) == ["a", "b", "c"]
+        assert {path.name for path in root.path.iterdir()} == {"a", "b", "c"}
 
     def test_links_are_followed_but_not_in_circles(self, fs: Filesystem, root: Uri) -> None:
         fs.write(root / "data" / "a", b"1")

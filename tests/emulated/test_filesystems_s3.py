@@ -10,34 +10,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-
-from headwater.infra.errors import AccessDenied, InvalidUri, NotFound, StoreUnavailable
-from headwater.infra.storage.filesystems import open_filesystem
-from headwater.infra.storage.filesystems.objects import ObjectStore
-from headwater.infra.storage.filesystems.protocol import Filesystem
-from headwater.infra.storage.uris import Uri
 from tests.contract.filesystems import (
-    ODD_NAMES,
-    UNWRITABLE_NAMES,
-    FilesystemContract,
+    ObjectStoreContract,
     OtherClient,
     assert_survives_pickle,
     every_text,
-    names,
 )
 from tests.emulators.s3 import Moto
 from tests.emulators.s3 import moto as moto_server
 
+from headwater.infra.errors import AccessDenied, InvalidUri, StoreUnavailable
+from headwater.infra.storage.filesystems import open_filesystem
+from headwater.infra.storage.filesystems.protocol import Filesystem
+from headwater.infra.storage.uris import Uri
+
 pytestmark = pytest.mark.emulated
 
-OBJECT_STORE_ODD_NAMES = (*ODD_NAMES, "double//slash", "/leading slash", "x" * 900)
-OBJECT_STORE_UNWRITABLE_NAMES = (*UNWRITABLE_NAMES, "back\\slash", "a/../b", "./a", "x" * 1024)
 
-
-class TestS3(FilesystemContract):
-    odd_names = OBJECT_STORE_ODD_NAMES
-    unwritable_names = OBJECT_STORE_UNWRITABLE_NAMES
-
+class TestS3(ObjectStoreContract):
     @pytest.fixture
     def root(self, moto: Moto) -> Uri:
         return Uri.parse(f"s3://{moto.new_bucket()}/root")
@@ -58,39 +48,6 @@ class TestS3(FilesystemContract):
     @pytest.fixture
     def secrets(self, moto: Moto) -> Sequence[str]:
         return [moto.environment["AWS_SECRET_ACCESS_KEY"]]
-
-    def test_listing_leaves_out_folder_markers(
-        self, fs: Filesystem, root: Uri, other_client: OtherClient
-    ) -> None:
-        for name in ("", "folder/", "folder/a"):
-            other_client(Uri(root.scheme, root.bucket, f"{root.key}/{name}"), b"")
-
-        assert names(fs, root) == ["folder/a"]
-
-    def test_listing_goes_over_all_pages(
-        self, fs: ObjectStore, root: Uri, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(fs, "page_size", 3)
-        written = [f"{number:02}" for number in range(10)]
-        for name in written:
-            fs.write(root / name, b"x")
-
-        assert names(fs, root) == written
-
-    def test_a_missing_bucket_is_named(self, fs: Filesystem, missing_place: Uri) -> None:
-        ref = fs.write
-        for call in (
-            lambda: fs.stat(missing_place),
-            lambda: list(fs.list(missing_place)),
-            lambda: ref(missing_place, b"x"),
-            lambda: fs.create(missing_place, b"x"),
-            lambda: fs.delete(missing_place),
-            lambda: fs.clock_offset_seconds(missing_place),
-            lambda: fs.delta_options(missing_place),
-        ):
-            with pytest.raises(NotFound, match="no bucket 'no-such-bucket-here'") as caught:
-                call()
-            assert_survives_pickle(caught.value)
 
     def test_a_malformed_bucket_is_refused(self, fs: Filesystem) -> None:
         with pytest.raises(InvalidUri, match="Invalid bucket name"):

@@ -1,18 +1,20 @@
 """Google Cloud Storage, over ``gcsfs``.
 
-Requests go through ``_call``, which takes the bucket and key apart from the address: the calls of
+Requests go through ``_request``, which takes bucket and key apart from the address: the calls of
 ``gcsfs`` that take a path cut keys at ``#``, ask a cache, and put uploads together with a fixed
 boundary that the data itself may contain.
 """
 
 from __future__ import annotations
 
-import functools
+import io
 import json
 import os
+import re
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import aiohttp
@@ -20,6 +22,7 @@ import fsspec.asyn
 import requests
 from google.auth import exceptions as auth
 
+from headwater.infra.errors import AccessDenied
 from headwater.infra.models import DataRef
 from headwater.infra.storage.filesystems.objects import (
     ANSWER_SECONDS,
@@ -33,18 +36,18 @@ from headwater.infra.storage.filesystems.objects import (
 )
 from headwater.infra.storage.uris import Scheme, Uri
 
-# Without this, the first use of a bucket asks another service for its layout and waits up to a
-# minute for that answer. It is read when gcsfs is imported.
+# Without this, the first use of a bucket asks another service for the bucket's layout and may
+# wait a minute for the answer. gcsfs reads it when it is imported.
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
-from gcsfs.core import GCSFileSystem  # noqa: E402
-from gcsfs.retry import HttpError  # noqa: E402
+from gcsfs.core import GCSFileSystem
+from gcsfs.retry import HttpError
 
 GOOGLE_ENDPOINT = "https://storage.googleapis.com"
 
 STATUSES = {
     400: Kind.INVALID,
-    401: Kind.DENIED,
+    401: Kind.EXPIRED,
     403: Kind.DENIED,
     404: Kind.NO_KEY,
     408: Kind.BUSY,
@@ -52,3 +55,260 @@ STATUSES = {
     416: Kind.BEYOND_END,
     429: Kind.BUSY,
 }
+
+_OF_OBJECT = re.compile(r"\bb/[^/]+/o/")
+_PERSISTED = re.compile(r"bytes=0-(\d+)")
+
+
+class _Client(GCSFileSystem):  # type: ignore[misc]  # gcsfs has no types
+    """Without gcsfs' own tries: six of them, half a minute, also where nothing listens."""
+
+    _request = GCSFileSystem._request.__wrapped__
+
+
+class Gcs(ObjectStore):
+    """Google's endpoint, or the one that ``STORAGE_EMULATOR_HOST`` names."""
+
+    credentials_looked_in = (
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "gcloud auth application-default login",
+        "the machine's service account",
+    )
+
+    def __init__(self) -> None:
+        loop = fsspec.asyn.get_loop()
+        super().__init__(loop)
+        self._emulator = _emulator()
+        try:
+            self._fs = _Client(
+                skip_instance_cache=True,
+                use_listings_cache=False,
+                loop=loop,
+                token="anon" if self._emulator else None,
+                endpoint_url=self._emulator or None,
+                requests_timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=CONNECT_SECONDS, sock_read=ANSWER_SECONDS
+                ),
+                # Objects that are stored compressed come as they are stored.
+                session_kwargs={
+                    "auto_decompress": False,
+                    "headers": {"Accept-Encoding": "identity"},
+                },
+            )
+        except (auth.GoogleAuthError, OSError, ValueError) as exc:
+            raise AccessDenied(
+                f"the Google credentials cannot be used: {type(exc).__name__}",
+                hint=f"looked in {', '.join(self.credentials_looked_in)}",
+            ) from exc
+
+    @property
+    def endpoint(self) -> str:
+        """Address of the store's API."""
+        return self._emulator or GOOGLE_ENDPOINT
+
+    def delta_uri(self, uri: Uri) -> str:
+        """See ``Filesystem.delta_uri``."""
+        return str(uri)
+
+    def delta_options(self, uri: Uri) -> dict[str, str]:  # noqa: ARG002  # the same for all buckets
+        """See ``Filesystem.delta_options``."""
+        if self._emulator:
+            # The only setting through which the Rust client takes another endpoint.
+            key = {
+                "gcs_base_url": self._emulator,
+                "disable_oauth": True,
+                "client_email": "",
+                "private_key": "",
+                "private_key_id": "",
+            }
+            return {"google_service_account_key": json.dumps(key)}
+        if self._fs.credentials.credentials is None:
+            return {"google_skip_signature": "true"}
+        named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS", "")
+        return {"google_application_credentials": str(Path(named).expanduser())} if named else {}
+
+    def classify(self, error: Exception) -> Failure:
+        """See ``ObjectStore.classify``."""
+        is_anonymous = self._fs.credentials.credentials is None
+        match error:
+            case FileNotFoundError():
+                is_object = _OF_OBJECT.search(str(error)) is not None
+                return Failure(Kind.NO_KEY if is_object else Kind.NO_BUCKET, "")
+            case FileExistsError():
+                is_upload = "/upload/" in str(error)
+                return Failure(Kind.EXISTS if is_upload else Kind.CHANGED, "")
+            case HttpError():
+                return self._classify_status(int(error.code or 0), _text(error.message))
+            case requests.exceptions.ProxyError():  # how gcsfs says 502
+                return Failure(Kind.BUSY, "502")
+            case OSError() if str(error).startswith("Forbidden"):
+                kind = Kind.NO_CREDENTIALS if is_anonymous else Kind.DENIED
+                return Failure(kind, _text(str(error).partition("\n")[2]))
+            case auth.TransportError():
+                return Failure(Kind.NO_CONNECTION, "the service that gives tokens did not answer")
+            case auth.GoogleAuthError():
+                return Failure(Kind.NO_CREDENTIALS, type(error).__name__)
+            case aiohttp.ClientConnectorError() | TimeoutError():
+                return Failure(Kind.NO_CONNECTION, type(error).__name__)
+            case aiohttp.ClientError() | ConnectionError():
+                return Failure(Kind.BUSY, f"the connection was cut ({type(error).__name__})")
+            case ValueError() if str(error).startswith("Bad Request"):
+                return Failure(Kind.INVALID, _text(str(error).partition("\n")[2]))
+            case OSError() | ValueError() | RuntimeError():
+                return Failure(Kind.OTHER, type(error).__name__)
+            case _:
+                raise error
+
+    def _classify_status(self, status: int, said: str) -> Failure:
+        if status >= 500:
+            return Failure(Kind.BUSY, said)
+        kind = STATUSES.get(status, Kind.OTHER)
+        if status in (401, 403) and self._fs.credentials.credentials is None:
+            kind = Kind.NO_CREDENTIALS
+        return Failure(kind, said)
+
+    async def _renew(self) -> None:
+        self._fs.credentials.connect(method=self._fs.credentials.token)
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        *names: str,
+        headers: Mapping[str, str] | None = None,
+        data: bytes | None = None,
+        parameters: Mapping[str, str] | None = None,
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers and body; ``names`` are quoted and put into ``path``."""
+        # A file, since aiohttp warns of large bytes.
+        body = None if data is None else io.BytesIO(data)
+        status, answered, _, content = await self._fs._request(
+            method, path, *names, headers=headers, data=body, **(parameters or {})
+        )
+        return status, answered, content
+
+    async def _head(self, uri: Uri) -> tuple[DataRef, str]:
+        _, _, body = await self._ask("GET", "b/{}/o/{}", uri.bucket, uri.key)
+        row = json.loads(body)
+        return _ref(uri, row), row.get("metadata", {}).get(WRITER_KEY, "")
+
+    async def _page(self, bucket: Uri, prefix: str, token: str) -> tuple[Sequence[DataRef], str]:
+        parameters = {
+            "prefix": prefix,
+            "maxResults": str(self.page_size),
+            "fields": "nextPageToken,items(name,size,generation)",
+        }
+        if token:
+            parameters["pageToken"] = token
+        _, _, body = await self._ask("GET", "b/{}/o", bucket.bucket, parameters=parameters)
+        page = json.loads(body)
+        refs = [
+            _ref(Uri(Scheme.GCS, bucket.bucket, row["name"]), row) for row in page.get("items", ())
+        ]
+        return refs, page.get("nextPageToken", "")
+
+    async def _get(self, uri: Uri, version: str, start: int, end: int | None) -> bytes:
+        headers = {"Accept-Encoding": "gzip"}
+        if start or end is not None:
+            headers["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
+        parameters = {"alt": "media"}
+        if version:
+            parameters["ifGenerationMatch"] = version
+        path = f"{self.endpoint}/download/storage/v1/b/{{}}/o/{{}}"
+        _, answered, body = await self._ask(
+            "GET", path, uri.bucket, uri.key, headers=headers, parameters=parameters
+        )
+        if version and answered.get("X-Goog-Generation", version) != version:
+            raise self._changed(uri)  # from a store that does not know the condition
+        return body
+
+    async def _put(self, uri: Uri, data: bytes, *, writer: str, only_new: bool) -> DataRef:
+        boundary = f"headwater-{uuid.uuid4().hex}"
+        row = {"name": uri.key, "metadata": {WRITER_KEY: writer}}
+        body = b"".join(
+            [
+                f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n".encode(),
+                json.dumps(row).encode(),
+                f"\r\n--{boundary}\r\nContent-Type: application/octet-stream\r\n\r\n".encode(),
+                data,
+                f"\r\n--{boundary}--\r\n".encode(),
+            ]
+        )
+        parameters = {"uploadType": "multipart"}
+        if only_new:
+            parameters["ifGenerationMatch"] = "0"
+        _, _, answer = await self._ask(
+            "POST",
+            f"{self.endpoint}/upload/storage/v1/b/{{}}/o",
+            uri.bucket,
+            headers={"Content-Type": f"multipart/related; boundary={boundary}"},
+            data=body,
+            parameters=parameters,
+        )
+        return _ref(uri, json.loads(answer))
+
+    async def _send(self, file: BinaryIO, size_bytes: int, uri: Uri, writer: str) -> None:
+        session = await self._tries(Action.WRITE, uri, partial(self._begin, uri, writer))
+        sent = 0
+        while sent < size_bytes:
+            sent = await self._chunk(session, file, sent, size_bytes, uri)
+
+    async def _begin(self, uri: Uri, writer: str) -> str:
+        """The address that takes the chunks of one upload."""
+        _, headers, _ = await self._ask(
+            "POST",
+            f"{self.endpoint}/upload/storage/v1/b/{{}}/o",
+            uri.bucket,
+            headers={"Content-Type": "application/json; charset=UTF-8"},
+            data=json.dumps({"name": uri.key, "metadata": {WRITER_KEY: writer}}).encode(),
+            parameters={"uploadType": "resumable", "name": uri.key},
+        )
+        return headers["Location"]
+
+    async def _chunk(
+        self, session: str, file: BinaryIO, start: int, size_bytes: int, uri: Uri
+    ) -> int:
+        """Send the chunk at ``start``; return how many bytes of the file the store has then."""
+        tried = False
+
+        async def send() -> int:
+            nonlocal tried
+            if tried:  # part of it, or all, may have arrived: ask instead of sending it again
+                content, data = f"bytes */{size_bytes}", b""
+            else:
+                file.seek(start)
+                data = file.read(PART_BYTES)
+                content = f"bytes {start}-{start + len(data) - 1}/{size_bytes}"
+            tried = True
+            headers = {"Content-Range": content}
+            status, answered, _ = await self._ask("PUT", session, headers=headers, data=data)
+            if status != 308:
+                return size_bytes
+            persisted = _PERSISTED.fullmatch(answered.get("Range", ""))
+            return int(persisted[1]) + 1 if persisted else 0
+
+        return await self._tries(Action.WRITE, uri, send)
+
+    async def _remove(self, uri: Uri) -> None:
+        await self._ask("DELETE", "b/{}/o/{}", uri.bucket, uri.key)
+
+    async def _date(self, uri: Uri) -> str:
+        parameters = {"maxResults": "1", "fields": "kind"}
+        _, headers, _ = await self._ask("GET", "b/{}/o", uri.bucket, parameters=parameters)
+        return headers["Date"]
+
+
+def _ref(uri: Uri, row: Mapping[str, Any]) -> DataRef:
+    return DataRef(str(uri), int(row.get("size", 0)), str(row["generation"]))
+
+
+def _text(said: str | bytes) -> str:
+    return said.decode(errors="replace") if isinstance(said, bytes) else said
+
+
+def _emulator() -> str:
+    """The endpoint that the environment names in place of Google's."""
+    named = os.environ.get("STORAGE_EMULATOR_HOST", "")
+    if named in ("", "default"):
+        return ""
+    return named.rstrip("/") if "://" in named else f"http://{named.rstrip('/')}"

@@ -348,11 +348,10 @@ class ObjectStore(ABC):
                     f"the credentials to {action} {uri} have expired{said}",
                     hint=f"renew them; looked in {self._places()}",
                 )
+            case Kind.CHANGED if await self._is_gone(uri):
+                return NotFound(f"no object {uri}")
             case Kind.CHANGED:
-                return SourceChanged(
-                    f"{uri} is no longer the version that was pinned when the run began",
-                    hint="run it again to take the new version",
-                )
+                return self._changed(uri)
             case Kind.EXISTS:
                 return AlreadyThere(f"{uri} exists")
             case Kind.BEYOND_END:
@@ -385,6 +384,14 @@ class ObjectStore(ABC):
             self._seen_buckets.add(uri.bucket)
         return True
 
+    async def _is_gone(self, uri: Uri) -> bool:
+        """Whether a condition failed because nothing is there, which some stores do not tell."""
+        try:
+            await self._head(uri)
+        except Exception as exc:  # noqa: BLE001  # all else leaves the condition as the reason
+            return self.classify(exc).kind is Kind.NO_KEY
+        return False
+
     def _places(self) -> str:
         return ", ".join(self.credentials_looked_in)
 
@@ -393,10 +400,13 @@ class ObjectStore(ABC):
     def _verify(self, ref: DataRef) -> None:
         uri = Uri.parse(ref.uri)
         if self.stat(uri).version != ref.version:
-            raise SourceChanged(
-                f"{uri} is no longer the version that was pinned when the run began",
-                hint="run it again to take the new version",
-            )
+            raise self._changed(uri)
+
+    def _changed(self, uri: Uri) -> SourceChanged:
+        return SourceChanged(
+            f"{uri} is no longer the version that was pinned when the run began",
+            hint="run it again to take the new version",
+        )
 
     def _written_by(self, uri: Uri, writer: str) -> bool:
         try:

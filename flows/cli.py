@@ -1,0 +1,219 @@
+"""The `headwater` command. Each command imports what it needs when it is called, so that help
+and refusals come at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from headwater.infra.models import Mode
+
+app = typer.Typer(
+    name="headwater",
+    help="Run data pipelines where the data is: price them, run them, commit one version.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+run_app = typer.Typer(help="Run a flow now.", no_args_is_help=True, rich_markup_mode=None)
+data_app = typer.Typer(help="Look at a dataset.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(run_app, name="run")
+app.add_typer(data_app, name="data")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the whole trace of an error.")]
+Address = Annotated[str, typer.Argument(metavar="URI", help="Address of the dataset.")]
+Version = Annotated[
+    int | None, typer.Option("--version", min=0, help="This version, not the last.")
+]
+
+
+def main() -> None:
+    """Entry point of the installed command."""
+    app()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"headwater {version('headwater')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Run data pipelines where the data is: price them, run them, commit one version."""
+
+
+@app.command()
+def demo(
+    to: Annotated[
+        Path, typer.Option("--to", metavar="DIR", help="Folder for its input and its result.")
+    ] = Path("headwater-demo"),
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Clean a year of real flights from New York, join the weather, commit one version."""
+    from headwater.flows.console import Console
+    from headwater.flows.demo import run_demo
+
+    console = Console(json, debug)
+    with console.reporting():
+        run_demo(to, console)
+
+
+@run_app.command("etl")
+def run_etl(
+    source: Annotated[
+        list[str],
+        typer.Option(
+            "--source", metavar="URI", help="File, folder, glob or table to read; may be repeated."
+        ),
+    ],
+    target: Annotated[str, typer.Option("--target", metavar="URI", help="Dataset to write.")],
+    job: Annotated[
+        str | None,
+        typer.Option(
+            "--job",
+            metavar="MODULE:FUNCTION",
+            help="polars.LazyFrame -> polars.LazyFrame, one row at a time. [default: copy]",
+        ),
+    ] = None,
+    side: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--side", metavar="NAME=URI", help="Small table for the job's parameter NAME."
+        ),
+    ] = None,
+    partition_by: Annotated[
+        list[str] | None,
+        typer.Option("--partition-by", metavar="COLUMN", help="May be repeated."),
+    ] = None,
+    mode: Annotated[
+        Mode, typer.Option("--mode", help="What happens to the rows that are there.")
+    ] = Mode.OVERWRITE,
+    profile: Annotated[
+        str, typer.Option("--profile", metavar="NAME", help="Cluster profile: where it runs.")
+    ] = "local",
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Do every part anew, also finished ones.")
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Commit once more what was committed before.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Read sources, apply a job to each part, commit the result as one version."""
+    from headwater.flows.console import Console
+
+    console = Console(json, debug)
+    with console.reporting():
+        from headwater.flows.parameters import EtlParameters
+        from headwater.flows.run_command import print_receipt
+        from headwater.flows.run_command import run_etl as run
+
+        parameters = EtlParameters(
+            sources=source,
+            target=target,
+            job=job,
+            sides=_named(side or []),
+            partition_by=[c for text in partition_by or [] for c in text.split(",") if c],
+            mode=mode,
+            profile=profile,
+            fresh=fresh,
+            again=again,
+        )
+        print_receipt(run(parameters, console), console)
+
+
+@data_app.command("show")
+def data_show(
+    uri: Address, version: Version = None, json: Json = False, debug: Debug = False
+) -> None:
+    """Columns, rows, size and partitions of a dataset."""
+    from headwater.flows.console import Console
+    from headwater.flows.data_commands import show
+
+    console = Console(json, debug)
+    with console.reporting():
+        show(uri, version, console)
+
+
+@data_app.command("versions")
+def data_versions(uri: Address, json: Json = False, debug: Debug = False) -> None:
+    """Every committed version of a dataset, the newest first."""
+    from headwater.flows.console import Console
+    from headwater.flows.data_commands import versions
+
+    console = Console(json, debug)
+    with console.reporting():
+        versions(uri, console)
+
+
+@data_app.command("read")
+def data_read(
+    uri: Address,
+    version: Version = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=0, help="Rows at most. [default: 20 in a table]")
+    ] = None,
+    format_: Annotated[
+        Literal["table", "csv", "jsonl", "parquet"], typer.Option("--format", help="To stdout.")
+    ] = "table",
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Print rows of a dataset."""
+    from headwater.flows.console import Console
+    from headwater.flows.data_commands import read
+
+    console = Console(json, debug)
+    with console.reporting():
+        read(uri, version, limit, format_, console)
+
+
+@app.command()
+def doctor(
+    uri: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[URI]...", help="Stores to write to and read from."),
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Check this machine, its versions and GPUs, and the way to each store."""
+    from headwater.flows.console import Console
+    from headwater.flows.doctor import examine
+
+    console = Console(json, debug)
+    with console.reporting():
+        examine(uri or [], console)
+
+
+def _named(pairs: list[str]) -> dict[str, str]:
+    """``NAME=URI`` options as a mapping."""
+    from headwater.infra.errors import InvalidRequest
+
+    named: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, uri = pair.partition("=")
+        if not (equals and name and uri):
+            raise InvalidRequest(f"--side {pair} is no NAME=URI", hint="write --side NAME=URI")
+        if name in named:
+            raise InvalidRequest(f"--side {name} is given twice", hint="give each name once")
+        named[name] = uri
+    return named
+
+
+if __name__ == "__main__":
+    main()

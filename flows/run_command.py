@@ -1,0 +1,58 @@
+"""`headwater run etl`: refuse what cannot work, then run the flow on Prefect's server."""
+
+from __future__ import annotations
+
+import os
+
+from headwater.flows.console import Console
+from headwater.flows.parameters import EtlParameters
+from headwater.flows.prefect_api import prefect_api
+from headwater.infra.models import RunReceipt, to_jsonable
+
+QUIET_DASK = {"DASK_LOGGING__DISTRIBUTED": "critical"}
+"""Dask reports each failing task and each lost connection at shutdown in many lines of its own;
+what a person needs of it is in our messages and in the receipt."""
+
+
+def run_etl(parameters: EtlParameters, console: Console) -> RunReceipt:
+    """Run `etl` to its end and return its receipt.
+
+    The server, where none is there, starts first and beside the scan: it takes seconds to answer.
+
+    Raises:
+        HeadwaterError: Refused while ``console.started`` is false, else failed.
+    """
+    for name, value in QUIET_DASK.items():
+        os.environ.setdefault(name, value)
+    with prefect_api() as api, console.progress("etl") as on_progress:
+        from headwater.flows.etl_run import EtlRun
+        from headwater.infra.profiles import load_profile
+
+        run = EtlRun(
+            parameters.to_request(), load_profile(parameters.profile), on_progress=on_progress
+        )
+        run.scan()
+        if run.is_done:
+            receipt = run.receipt()
+            run.keep(receipt)
+            return receipt
+        from headwater.flows.etl import continuing, etl
+
+        with api.session(), continuing(run):
+            console.started = True
+            return etl(parameters)
+
+
+def print_receipt(receipt: RunReceipt, console: Console) -> None:
+    """The receipt, and what to do when nothing was left to do."""
+    from headwater.flows.receipts import as_text
+    from headwater.infra.models import Mode, Status
+
+    console.result(to_jsonable(receipt), as_text(receipt))
+    if receipt.status is Status.ALREADY_COMMITTED:
+        how = (
+            "--again adds the rows once more"
+            if receipt.mode is Mode.APPEND
+            else "--fresh does the work anew"
+        )
+        console.say(f"nothing to do: this version is already there; {how}")

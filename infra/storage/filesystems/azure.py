@@ -1,0 +1,342 @@
+"""Azure Blob Storage and Data Lake Storage, over ``adlfs``.
+
+Requests go through the blob client that ``adlfs`` holds: the calls of ``adlfs`` that take a path
+ask a cache and cut keys at ``?versionid=``.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, BinaryIO
+
+import fsspec.asyn
+from adlfs import AzureBlobFileSystem
+from azure.core import MatchConditions
+from azure.core import exceptions as core
+from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
+from azure.storage.blob import BlobBlock
+from azure.storage.blob.aio import BlobClient, BlobServiceClient, ContainerClient
+
+from headwater.infra.errors import AccessDenied
+from headwater.infra.models import DataRef
+from headwater.infra.storage.filesystems.objects import (
+    ANSWER_SECONDS,
+    CONNECT_SECONDS,
+    WRITER_KEY,
+    Action,
+    Failure,
+    Kind,
+    ObjectStore,
+)
+from headwater.infra.storage.uris import Scheme, Uri
+
+STORAGE_SCOPE = "https://storage.azure.com/.default"
+
+CODES = {
+    "ContainerNotFound": Kind.NO_BUCKET,
+    "ContainerBeingDeleted": Kind.BUSY,
+    "BlobNotFound": Kind.NO_KEY,
+    "BlobAlreadyExists": Kind.EXISTS,
+    "ConditionNotMet": Kind.CHANGED,
+    "InvalidRange": Kind.BEYOND_END,
+    "InvalidResourceName": Kind.INVALID,
+    "OutOfRangeInput": Kind.INVALID,
+    "ServerBusy": Kind.BUSY,
+}
+"""What Azure's error codes mean; one that is not here goes by its HTTP status."""
+
+STATUSES = {
+    401: Kind.EXPIRED,
+    403: Kind.DENIED,
+    404: Kind.NO_KEY,
+    408: Kind.BUSY,
+    412: Kind.CHANGED,
+    416: Kind.BEYOND_END,
+    429: Kind.BUSY,
+}
+
+EMULATOR = {
+    "AccountName": "devstoreaccount1",
+    # Public and the same for everyone: it is printed in the emulator's documentation.
+    "AccountKey": (
+        "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+    ),
+    "BlobEndpoint": "http://127.0.0.1:10000/devstoreaccount1",
+}
+"""What ``UseDevelopmentStorage=true`` stands for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How one storage account is reached.
+
+    Attributes:
+        account: Its name.
+        endpoint: Address of its blob service.
+        key: Shared key; empty where another way is used.
+        sas: Shared access signature, without a leading ``?``.
+    """
+
+    account: str
+    endpoint: str
+    key: str = field(default="", repr=False)
+    sas: str = field(default="", repr=False)
+
+
+class Azure(ObjectStore):
+    """One storage account.
+
+    Args:
+        account: Its name; empty takes the one that the environment names.
+    Raises:
+        AccessDenied: Nothing names an account.
+    """
+
+    credentials_looked_in = (
+        "AZURE_STORAGE_CONNECTION_STRING",
+        "AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN",
+        "DefaultAzureCredential (AZURE_CLIENT_ID and the like, managed identity, az login)",
+    )
+
+    def __init__(self, account: str = "") -> None:
+        loop = fsspec.asyn.get_loop()
+        super().__init__(loop)
+        self._access = resolve(account)
+        self._fs = _Client(self._access)
+
+    @property
+    def endpoint(self) -> str:
+        """Address of the account's blob service."""
+        return self._access.endpoint
+
+    def canonical(self, uri: Uri) -> Uri:
+        """See ``Filesystem.canonical``."""
+        return Uri(Scheme.AZURE, uri.bucket, uri.key, self._access.account)
+
+    def delta_uri(self, uri: Uri) -> str:
+        """See ``Filesystem.delta_uri``."""
+        return str(self.canonical(uri))
+
+    def delta_options(self, uri: Uri) -> dict[str, str]:
+        """See ``Filesystem.delta_options``."""
+        return self._run(Action.READ, uri, self._delta_options)
+
+    def classify(self, error: Exception) -> Failure:
+        """See ``ObjectStore.classify``."""
+        match error:
+            case core.ClientAuthenticationError() if error.response is None:
+                return Failure(Kind.NO_CREDENTIALS, type(error).__name__)
+            case core.HttpResponseError():
+                code = str(getattr(error, "error_code", None) or "")
+                status = error.status_code or 0
+                # Only the first line: the others repeat the request, signatures included.
+                said = f"{code} {(error.reason or '')}".strip()
+                if code in CODES:
+                    return Failure(CODES[code], said)
+                if status >= 500:
+                    return Failure(Kind.BUSY, said)
+                return Failure(STATUSES.get(status, Kind.OTHER), said)
+            case core.ServiceRequestError():
+                return Failure(Kind.NO_CONNECTION, type(error).__name__)
+            case core.ServiceResponseTimeoutError():
+                return Failure(Kind.NO_CONNECTION, type(error).__name__)
+            case core.ServiceResponseError() | core.IncompleteReadError() | ConnectionError():
+                return Failure(Kind.BUSY, f"the answer was cut ({type(error).__name__})")
+            case core.AzureError() | OSError() | ValueError():
+                return Failure(Kind.OTHER, type(error).__name__)
+            case _:
+                raise error
+
+    def _container(self, uri: Uri) -> ContainerClient:
+        return self._fs.service_client.get_container_client(uri.bucket)
+
+    def _blob(self, uri: Uri) -> BlobClient:
+        return self._fs.service_client.get_blob_client(uri.bucket, uri.key)
+
+    async def _head(self, uri: Uri) -> tuple[DataRef, str]:
+        found = await self._blob(uri).get_blob_properties()
+        if _is_folder(found.metadata):
+            raise core.ResourceNotFoundError(f"{uri.key} is a folder")
+        return self._ref(uri, found.size, found.etag), (found.metadata or {}).get(WRITER_KEY, "")
+
+    async def _page(self, bucket: Uri, prefix: str, token: str) -> tuple[Sequence[DataRef], str]:
+        pages = (
+            self._container(bucket)
+            .list_blobs(
+                name_starts_with=prefix, include=["metadata"], results_per_page=self.page_size
+            )
+            .by_page(token or None)
+        )
+        # The first page only: each further one is asked for, and tried again, by itself.
+        refs = [
+            self._ref(Uri(Scheme.AZURE, bucket.bucket, row.name), row.size, row.etag)
+            async for row in await anext(pages)
+            if not _is_folder(row.metadata)
+        ]
+        return refs, getattr(pages, "continuation_token", None) or ""
+
+    async def _get(self, uri: Uri, version: str, start: int, end: int | None) -> bytes:
+        # Objects that are stored compressed come as they are stored.
+        options: dict[str, Any] = {"max_concurrency": 1, "decompress": False}
+        if version:
+            options |= {"etag": f'"{version}"', "match_condition": MatchConditions.IfNotModified}
+        if start or end is not None:
+            options |= {"offset": start, "length": None if end is None else end - start}
+        stream = await self._blob(uri).download_blob(**options)
+        data: bytes = await stream.readall()
+        return data
+
+    async def _put(self, uri: Uri, data: bytes, *, writer: str, only_new: bool) -> DataRef:
+        answer = await self._blob(uri).upload_blob(
+            io.BytesIO(data),  # aiohttp warns of large bytes
+            length=len(data),
+            overwrite=not only_new,
+            metadata={WRITER_KEY: writer} if writer else None,
+            max_concurrency=1,
+        )
+        return self._ref(uri, len(data), answer["etag"])
+
+    async def _send(self, file: BinaryIO, size_bytes: int, uri: Uri, writer: str) -> None:
+        blob = self._blob(uri)
+
+        async def send(number: int, data: bytes) -> BlobBlock:
+            # Blocks of racing uploads to one name must not mix.
+            block = f"{writer}-{number:06}"
+            await blob.stage_block(block, io.BytesIO(data), length=len(data))
+            return BlobBlock(block)
+
+        blocks = list(await self._parts(file, size_bytes, uri, send))
+        commit = partial(blob.commit_block_list, blocks, metadata={WRITER_KEY: writer})
+        await self._tries(Action.WRITE, uri, commit)
+
+    async def _remove(self, uri: Uri) -> None:
+        await self._blob(uri).delete_blob()
+
+    async def _date(self, uri: Uri) -> str:
+        dates: list[str] = []
+        await self._container(uri).get_container_properties(
+            raw_response_hook=lambda answer: dates.append(answer.http_response.headers["Date"])
+        )
+        return dates[-1]
+
+    async def _delta_options(self) -> dict[str, str]:
+        access = self._access
+        options = {
+            "azure_storage_account_name": access.account,
+            "azure_endpoint": access.endpoint,
+        }
+        if access.endpoint.startswith("http://"):
+            options["azure_allow_http"] = "true"
+        if access.key:
+            options["azure_storage_account_key"] = access.key
+        elif access.sas:
+            options["azure_storage_sas_token"] = access.sas
+        else:
+            token = await self._fs.credential.get_token(STORAGE_SCOPE)
+            options["azure_storage_token"] = token.token
+        return options
+
+    def _ref(self, uri: Uri, size_bytes: int, etag: str) -> DataRef:
+        return DataRef(str(self.canonical(uri)), size_bytes, etag.strip('"'))
+
+
+class _Client(AzureBlobFileSystem):  # type: ignore[misc]  # adlfs has no types
+    """Connected as ``access`` says, whatever else the environment holds."""
+
+    cachable = False  # fsspec's own cache of instances is keyed by secrets
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        if not access.key and not access.sas:
+            from azure.identity.aio import DefaultAzureCredential
+
+            credential = DefaultAzureCredential()
+        else:
+            credential = None
+        super().__init__(
+            account_name=access.account,
+            account_key=access.key or None,
+            sas_token=access.sas or None,
+            credential=credential,
+            use_listings_cache=False,
+        )
+
+    def do_connect(self) -> None:
+        """Build the client, with tries counted in one place only (objects.py)."""
+        access = self._access
+        if access.key:
+            credential: Any = AzureNamedKeyCredential(access.account, access.key)
+        elif access.sas:
+            credential = AzureSasCredential(access.sas)
+        else:
+            credential = self.credential
+        self.service_client = BlobServiceClient(
+            access.endpoint,
+            credential=credential,
+            retry_total=0,
+            connection_timeout=CONNECT_SECONDS,
+            read_timeout=ANSWER_SECONDS,
+        )
+
+
+def resolve(account: str) -> Access:
+    """How ``account`` is reached, or the account that the environment names.
+
+    Settings of the environment are for the account that they name; another one is reached with
+    ``DefaultAzureCredential``.
+
+    Raises:
+        AccessDenied: Nothing names an account.
+    """
+    said = _from_connection_string(os.environ.get("AZURE_STORAGE_CONNECTION_STRING", ""))
+    if said is not None and account in ("", said.account):
+        return said
+    named = _variable("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT")
+    if not account and not named:
+        raise AccessDenied(
+            "no storage account is named",
+            hint="write abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/PATH, or set "
+            "AZURE_STORAGE_CONNECTION_STRING or AZURE_STORAGE_ACCOUNT_NAME",
+        )
+    endpoint = f"https://{account or named}.blob.core.windows.net"
+    if account and account != named:
+        return Access(account, endpoint)
+    return Access(
+        named,
+        endpoint,
+        key=_variable("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_KEY"),
+        sas=_variable("AZURE_STORAGE_SAS_TOKEN").removeprefix("?"),
+    )
+
+
+def _from_connection_string(text: str) -> Access | None:
+    fields = dict(item.partition("=")[::2] for item in text.strip().split(";") if "=" in item)
+    if fields.get("UseDevelopmentStorage", "").lower() == "true":
+        fields = {**EMULATOR, **fields}
+    account = fields.get("AccountName", "")
+    endpoint = fields.get("BlobEndpoint", "").rstrip("/")
+    if not account and endpoint:
+        account = endpoint.partition("://")[2].partition(".")[0]
+    if not account:
+        return None
+    protocol = fields.get("DefaultEndpointsProtocol", "https")
+    suffix = fields.get("EndpointSuffix", "core.windows.net")
+    return Access(
+        account,
+        endpoint or f"{protocol}://{account}.blob.{suffix}",
+        key=fields.get("AccountKey", ""),
+        sas=fields.get("SharedAccessSignature", "").removeprefix("?"),
+    )
+
+
+def _variable(*names: str) -> str:
+    return next((os.environ[name] for name in names if os.environ.get(name)), "")
+
+
+def _is_folder(metadata: dict[str, str] | None) -> bool:
+    """Whether the object stands for a folder, as accounts with real folders list them."""
+    return (metadata or {}).get("hdi_isfolder", "").lower() == "true"
