@@ -80,7 +80,7 @@ setup:
 	if [ ! -e $(READY) ] || ! $(BIN)/python -c '' 2>/dev/null; then \
 		rm -rf .venv; mkdir .venv; touch $(BEGUN); $(PYTHON) -m venv .venv; fi; \
 	rm -f $(READY); touch $(BEGUN); \
-	echo "Setting up .venv: $$(grep -c '^[a-z]' requirements.lock) locked packages (once, a minute or two)"; \
+	echo "Setting up .venv: $$(grep -c '^[a-z]' requirements.lock) locked packages, about two minutes, once"; \
 	sed -n '/^setuptools==/,/[^\\]$$/p' requirements.lock > .venv/build.lock; \
 	$(INSTALL) --require-hashes -r .venv/build.lock; \
 	$(INSTALL) --require-hashes -r requirements.lock; \

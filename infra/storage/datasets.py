@@ -21,6 +21,7 @@ import json
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -37,7 +38,6 @@ from headwater.infra.errors import (
     DamagedFile,
     NotFound,
     SchemaMismatch,
-    StorageError,
     StoreUnavailable,
     UnknownName,
     UnsupportedData,
@@ -124,6 +124,11 @@ class LogEntry:
     transactions: tuple[tuple[str, int], ...]
     headwater: dict[str, Any]
 
+    @property
+    def is_creation(self) -> bool:
+        """Whether it only made the empty table that the first commit then goes to."""
+        return self.version == 0 and bool(self.headwater.get("created"))
+
 
 @dataclass(frozen=True, slots=True)
 class Commit:
@@ -142,7 +147,8 @@ class Dataset:
 
     def exists(self) -> bool:
         """Whether a table is there, also one that has no version yet."""
-        return next(self._fs.list(self.uri / LOG_FOLDER), None) is not None
+        # A writer's temporary file can be in the log's folder before the table is there.
+        return any(_is_of_log(ref) for ref in self._fs.list(self.uri / LOG_FOLDER))
 
     def snapshot(self, version: int | None = None) -> Snapshot | None:
         """The table at ``version``, or as it is now; ``None`` where there is no version yet.
@@ -152,26 +158,22 @@ class Dataset:
             UnknownName: The table has no such version.
             UnsupportedData: It uses features that would change what is read.
         """
-        entry = self._first_version()
-        if version is not None and version < entry:
+        first = self._first_version()
+        # Asked for a version far beyond the last, deltalake looks for every one up to it.
+        if version is not None and not first <= version <= self._last_version():
             raise UnknownName.of(
                 "version", str(version), (str(e.version) for e in self.log()), where=str(self)
             )
         table = self._load(version)
-        if table.version() < entry:
+        if table.version() < first:
             return None
         return _snapshot(str(self.uri), table)
 
     def log(self) -> Iterator[LogEntry]:
         """Every commit that the log still holds, newest first; the empty creation is none."""
-        entries = sorted(
-            (ref for ref in self._fs.list(self.uri / LOG_FOLDER) if _log_version(ref) is not None),
-            key=lambda ref: _log_version(ref) or 0,
-            reverse=True,
-        )
-        for ref in entries:
-            entry = _log_entry(_log_version(ref) or 0, self._fs.read(ref))
-            if not (entry.version == 0 and entry.headwater.get("created")):
+        for version, ref in sorted(self._log_files().items(), reverse=True):
+            entry = self._entry(version, ref)
+            if not entry.is_creation:
                 yield entry
 
     def committed(self, app_id: str) -> tuple[int, LogEntry | None] | None:
@@ -191,6 +193,10 @@ class Dataset:
         """Whether no later commit added or removed rows."""
         later = (e for e in self.log() if e.version > entry.version)
         return not any(e.changes_data for e in later)
+
+    def partition_by(self) -> tuple[str, ...]:
+        """Partition columns of the table; none where there is no table."""
+        return tuple(self._load().metadata().partition_columns) if self.exists() else ()
 
     def require_writable(self) -> None:
         """Refuse a target that holds something else than a table.
@@ -217,9 +223,12 @@ class Dataset:
         Raises:
             SchemaMismatch: Columns, types or partition columns differ.
         """
-        if not self.exists():
-            return
-        table = self._load()
+        if self.exists():
+            self._require_appendable(self._load(), schema, partition_by, mode)
+
+    def _require_appendable(
+        self, table: DeltaTable, schema: pl.Schema, partition_by: Sequence[str], mode: Mode
+    ) -> None:
         have_partition = tuple(table.metadata().partition_columns)
         if tuple(partition_by) != have_partition:
             raise SchemaMismatch(
@@ -262,16 +271,17 @@ class Dataset:
             SchemaMismatch: The table has changed meanwhile and cannot take the rows.
         """
         table = self._load_or_create(schema, partition_by)
+        first = self._first_version()
         for attempt in range(MAX_COMMIT_TRIES):
-            done = table.transaction_version(app_id)
-            if done is not None and done >= revision:
-                return self._found(app_id, revision, table)
-            self.require_appendable(schema, partition_by, mode)
-            base = table.version()
+            if _has_committed(table, app_id, revision):
+                return self._found(app_id, revision, table, metadata)
+            # Columns that an attempt without a commit had meant to write bind nobody.
+            this_mode = Mode.OVERWRITE if table.version() < first else mode
+            self._require_appendable(table, schema, partition_by, this_mode)
             try:
                 table.create_write_transaction(
-                    _actions(table, files, mode),
-                    "overwrite" if mode is Mode.OVERWRITE else "append",
+                    _actions(table, files, this_mode),
+                    "overwrite" if this_mode is Mode.OVERWRITE else "append",
                     _delta_schema(schema),
                     partition_by=list(partition_by),
                     commit_properties=CommitProperties(
@@ -288,13 +298,12 @@ class Dataset:
             except (DeltaError, OSError) as exc:
                 # The store may have taken the commit and lost the answer: look before failing.
                 table = self._load()
-                if (table.transaction_version(app_id) or -1) >= revision:
-                    return Commit(self._version_of(app_id, revision, base), already=False)
-                raise StoreUnavailable(
-                    f"the commit to {self.uri.display} was not accepted: {_first_line(exc)}",
-                    hint="run the same command again: finished parts are taken up",
-                ) from exc
-            return Commit(self._version_of(app_id, revision, base), already=False)
+                if not _has_committed(table, app_id, revision):
+                    raise StoreUnavailable(
+                        f"the commit to {self.uri.display} was not accepted: {_first_line(exc)}",
+                        hint="run the same command again: finished parts are taken up",
+                    ) from exc
+            return self._found(app_id, revision, table, metadata)
         raise CommitConflict(
             f"{MAX_COMMIT_TRIES} tries to commit to {self.uri.display} lost to other writers",
             hint="run the same command again: finished parts are taken up",
@@ -330,48 +339,66 @@ class Dataset:
             if self.uri.is_local:
                 self.uri.path.mkdir(parents=True, exist_ok=True)
             # A racing writer may have made it meanwhile; its empty table serves as well.
-            DeltaTable.create(
-                self._fs.delta_uri(self.uri),
-                _delta_schema(schema),
-                mode="ignore",
-                partition_by=list(partition_by),
-                configuration={"delta.checkpointInterval": str(CHECKPOINT_INTERVAL)},
-                storage_options=self._fs.delta_options(self.uri),
-                commit_properties=CommitProperties(
-                    custom_metadata={_METADATA_KEY: json.dumps({"created": True})}
-                ),
-            )
+            with suppress(CommitFailedError):
+                DeltaTable.create(
+                    self._fs.delta_uri(self.uri),
+                    _delta_schema(schema),
+                    mode="ignore",
+                    partition_by=list(partition_by),
+                    configuration={"delta.checkpointInterval": str(CHECKPOINT_INTERVAL)},
+                    storage_options=self._fs.delta_options(self.uri),
+                    commit_properties=CommitProperties(
+                        custom_metadata={_METADATA_KEY: json.dumps({"created": True})},
+                        # With a retry the loser would make an empty second version.
+                        max_commit_retries=0,
+                    ),
+                )
         return self._load()
 
     def _first_version(self) -> int:
         """Version of the first commit with rows: 1 where we created the table, else 0."""
         first = self.uri / LOG_FOLDER / f"{0:020d}.json"
         try:
-            entry = _log_entry(0, self._fs.read(self._fs.stat(first)))
+            entry = self._entry(0, self._fs.stat(first))
         except NotFound:
             return 0  # an old table whose first log entries were cleaned up
-        return 1 if entry.headwater.get("created") else 0
+        return 1 if entry.is_creation else 0
 
-    def _found(self, app_id: str, revision: int, table: DeltaTable) -> Commit:
+    def _entry(self, version: int, ref: DataRef) -> LogEntry:
+        try:
+            return _log_entry(version, self._fs.read(ref))
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:  # no JSON, or no Delta
+            raise DamagedFile(
+                f"the log of the table {self.uri.display} cannot be read: version {version}:"
+                f" {_first_line(exc)}",
+                hint="check that the table is whole; its log is in _delta_log/",
+            ) from exc
+
+    def _last_version(self) -> int:
+        return max(self._log_files(), default=0)
+
+    def _log_files(self) -> dict[int, DataRef]:
+        """The log's entries by their version."""
+        found = ((_log_version(ref), ref) for ref in self._fs.list(self.uri / LOG_FOLDER))
+        return {version: ref for version, ref in found if version is not None}
+
+    def _found(
+        self, app_id: str, revision: int, table: DeltaTable, metadata: Mapping[str, object]
+    ) -> Commit:
+        """The version that holds the transaction; others may have followed it.
+
+        It was there already unless the log tells of it what ``metadata`` says of this run.
+        """
         entry = next((e for e in self.log() if (app_id, revision) in e.transactions), None)
         version = table.version() if entry is None else entry.version
-        snapshot = _snapshot(str(self.uri), self._load(version))
-        return Commit(snapshot.as_version(), already=True)
-
-    def _version_of(self, app_id: str, revision: int, base: int) -> DatasetVersion:
-        """The version after ``base`` that holds the transaction; others may have followed it."""
-        for entry in self.log():
-            if entry.version <= base:
-                break
-            if (app_id, revision) in entry.transactions:
-                return _snapshot(str(self.uri), self._load(entry.version)).as_version()
-        raise StorageError(
-            f"the commit of {app_id} is in no entry of the log of {self.uri.display}"
-        )
+        ours = entry is not None and entry.headwater == json.loads(json.dumps(dict(metadata)))
+        return Commit(_snapshot(str(self.uri), self._load(version)).as_version(), already=not ours)
 
 
 def part_folder(partition: Sequence[tuple[str, str | None]]) -> str:
     """Folder of a part with these values, relative to the root.
+
+    Polars decodes the values in a folder's name and takes the column's name as it is.
 
     Examples:
         >>> part_folder([("origin", "a/b"), ("day", None)])
@@ -380,7 +407,7 @@ def part_folder(partition: Sequence[tuple[str, str | None]]) -> str:
         'data'
     """
     folders = (
-        f"{quote(name, safe='')}={NULL_FOLDER if text is None else quote(text, safe='')}"
+        f"{name}={NULL_FOLDER if text is None else quote(text, safe='')}"
         for name, text in partition
     )
     return "/".join([DATA_FOLDER, *folders])
@@ -450,7 +477,7 @@ def _actions(
     table: DeltaTable, files: Sequence[PartFile], mode: Mode
 ) -> list[AddAction | RemoveAction]:
     now_ms = int(time.time() * 1000)
-    added: list[AddAction | RemoveAction] = [
+    added = [
         AddAction(
             path=file.path,
             size=file.size_bytes,
@@ -462,22 +489,32 @@ def _actions(
         for file in files
     ]
     if mode is not Mode.REPLACE:
-        return added
+        return list(added)
     # Replaced partitions are removed file by file: a filter over several partition columns would
     # also match combinations that the new rows do not have.
     replaced = {file.partition for file in files}
-    for old in _snapshot("", table).files:
-        if old.partition in replaced:
-            added.append(
-                RemoveAction(
-                    path=old.path,
-                    data_change=True,
-                    deletion_timestamp=now_ms,
-                    size=old.size_bytes,
-                    partition_values=dict(old.partition),
-                )
-            )
-    return added
+    removed = [
+        RemoveAction(
+            path=old.path,
+            data_change=True,
+            deletion_timestamp=now_ms,
+            size=old.size_bytes,
+            partition_values=dict(old.partition),
+        )
+        for old in _snapshot("", table).files
+        if old.partition in replaced
+    ]
+    return [*added, *removed]
+
+
+def _has_committed(table: DeltaTable, app_id: str, revision: int) -> bool:
+    last = table.transaction_version(app_id)
+    return last is not None and last >= revision
+
+
+def _is_of_log(ref: DataRef) -> bool:
+    """Whether this is an entry or a checkpoint, and no temporary file."""
+    return ref.uri.rpartition("/")[2].partition(".")[0].isdigit()
 
 
 def _log_version(ref: DataRef) -> int | None:
@@ -498,7 +535,7 @@ def _log_entry(version: int, data: bytes) -> LogEntry:
         elif "txn" in action:
             transactions.append((action["txn"]["appId"], action["txn"]["version"]))
         elif "add" in action or "remove" in action:
-            body = action.get("add") or action.get("remove")
+            body = action["add"] if "add" in action else action["remove"]
             changes = changes or bool(body.get("dataChange", True))
     committed = datetime.fromtimestamp(info.get("timestamp", 0) / 1000, UTC)
     said = info.get(_METADATA_KEY)

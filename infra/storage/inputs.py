@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -221,23 +221,23 @@ def _resolve(source: str, version: int | None) -> Input:
     given = Uri.parse(source)
     fs = open_filesystem(given)
     uri = fs.canonical(given)
-    if (single := _stat_or_none(fs, uri)) is not None:
-        return _from_files(fs, uri, [single], partitioned=False)
-    if (root := uri.glob_root) is not None:
-        pattern = re.compile(glob_translate(uri.key))
-        refs = [ref for ref in fs.list(root) if pattern.match(Uri.parse(ref.uri).key)]
-        if not refs:
-            raise NotFound(
-                f"no file matches {uri.display}",
-                hint="'*' stays inside one folder, '**' goes through all; quote it from the shell",
-            )
-        return _from_files(fs, root, refs, partitioned=True, named=uri)
-    if next(fs.list(uri / LOG_FOLDER), None) is not None:
+    single = _stat_or_none(fs, uri)
+    root = uri.glob_root if single is None else None
+    if single is None and root is None and next(fs.list(uri / LOG_FOLDER), None) is not None:
         return _from_table(fs, uri, version)
+    if version is not None:
+        raise InvalidRequest(
+            f"{uri.display} is no table, so it has no version {version}",
+            hint="leave the version out, or name a table",
+        )
+    if single is not None:
+        return _from_files(fs, uri, [single], partitioned=False)
+    if root is not None:
+        return _from_files(fs, root, _matching(fs, uri, root), partitioned=True, named=uri)
     refs = list(fs.list(uri))
     if not refs:
         raise _not_found(fs, uri)
-    _require_no_table_inside(uri, refs)
+    _require_no_table_inside(uri, refs, refs)
     return _from_files(fs, uri, [r for r in refs if not _is_marker(uri, r)], partitioned=True)
 
 
@@ -341,9 +341,29 @@ def _not_found(fs: Filesystem, uri: Uri) -> NotFound:
     return NotFound(f"nothing is at {uri}", hint=hint)
 
 
-def _require_no_table_inside(uri: Uri, refs: Sequence[DataRef]) -> None:
+def _matching(fs: Filesystem, uri: Uri, root: Uri) -> list[DataRef]:
+    """The files that the pattern ``uri`` means; markers only where it spells their beginning."""
+    pattern = re.compile(glob_translate(uri.key))
+    refs = list(fs.list(root))
+    found = [ref for ref in refs if pattern.match(Uri.parse(ref.uri).key)]
+    _require_no_table_inside(uri, refs, found)
+    if not any(step.startswith(("_", ".")) for step in root.relative(uri).split("/")):
+        found = [ref for ref in found if not _is_marker(root, ref)]
+    if not found:
+        raise NotFound(
+            f"no file matches {uri.display}",
+            hint="'*' stays inside one folder, '**' goes through all; quote it from the shell",
+        )
+    return found
+
+
+def _require_no_table_inside(
+    uri: Uri, listed: Sequence[DataRef], wanted: Sequence[DataRef]
+) -> None:
+    """Refuse ``wanted`` files that belong to a table, as ``listed`` logs tell."""
     inside = f"/{LOG_FOLDER}/"
-    tables = sorted({ref.uri.split(inside)[0] for ref in refs if inside in ref.uri})
+    roots = {ref.uri.split(inside)[0] for ref in listed if inside in ref.uri}
+    tables = sorted(r for r in roots if any(ref.uri.startswith(f"{r}/") for ref in wanted))
     if tables:
         names = ", ".join(Uri.parse(t).display for t in tables[:3])
         raise UnsupportedData(
@@ -534,7 +554,9 @@ def _text_schema(fs: Filesystem, ref: DataRef, format_: Format, tmp: Path) -> _T
         else:
             data = _first_lines(fs, ref)
         try:
-            schema = _infer(data, format_)
+            schema = _infer(data, format_) if ref.size_bytes else pl.Schema()
+            if not schema:
+                raise pl.exceptions.NoDataError("no column")
         except pl.exceptions.NoDataError:
             raise DamagedFile(
                 f"{_display(ref)} is empty: it has not even a header",
@@ -556,10 +578,7 @@ def _infer(data: Path | bytes, format_: Format) -> pl.Schema:
             raise pl.exceptions.ComputeError("it holds NUL bytes, so it is no text")
         return schema
     source = data if isinstance(data, Path) else io.BytesIO(data)
-    schema = pl.scan_ndjson(source, infer_schema_length=None).collect_schema()
-    if not schema:
-        raise pl.exceptions.NoDataError("no line")
-    return schema
+    return pl.scan_ndjson(source, infer_schema_length=None).collect_schema()
 
 
 def _first_lines(fs: Filesystem, ref: DataRef) -> bytes:
@@ -602,6 +621,9 @@ def _wider(one: pl.DataType, other: pl.DataType, column: str, uri: str) -> pl.Da
         return one
     empty = [pl.DataFrame(schema={column: dtype}) for dtype in (one, other)]
     try:
+        if pl.Boolean() in (one, other) and not {pl.String(), pl.Null()} & {one, other}:
+            # Polars counts true as 1, but reads no "true" as a number.
+            raise pl.exceptions.SchemaError("true and false are no numbers")
         return pl.concat(empty, how="vertical_relaxed").schema[column]
     except pl.exceptions.PolarsError as exc:
         raise SchemaMismatch(
@@ -614,11 +636,26 @@ def _wider(one: pl.DataType, other: pl.DataType, column: str, uri: str) -> pl.Da
 def _require_no_new_keys(path: Path, types: Mapping[str, pl.DataType]) -> None:
     """Refuse keys that came after the sample: reading with the schema would drop them."""
     found = pl.scan_ndjson(path, infer_schema_length=None).collect_schema()
-    if new := [name for name in found if name not in types]:
+    if new := [*_new_keys(pl.Struct(found), pl.Struct(types), "")]:
         raise DataError(
             f"keys {', '.join(new)} appear only after the first {SAMPLE_BYTES // MIB} MiB",
             hint="put a line that has every key first",
         )
+
+
+def _new_keys(
+    found: pl.DataType | type[pl.DataType], have: PolarsDataType, prefix: str
+) -> Iterator[str]:
+    """Keys of ``found``, at any depth, that ``have`` lacks."""
+    if isinstance(found, pl.List) and isinstance(have, pl.List):
+        yield from _new_keys(found.inner, have.inner, prefix)
+    elif isinstance(found, pl.Struct) and isinstance(have, pl.Struct):
+        known = {field.name: field.dtype for field in have.fields}
+        for field in found.fields:
+            if field.name not in known:
+                yield f"{prefix}{field.name}"
+            else:
+                yield from _new_keys(field.dtype, known[field.name], f"{prefix}{field.name}.")
 
 
 def _first_line(exc: BaseException) -> str:

@@ -114,9 +114,15 @@ def require_partitionable(schema: pl.Schema, partition_by: Sequence[str]) -> Non
     """Refuse partition columns whose values a table's log cannot keep exactly.
 
     Raises:
-        UnsupportedData: A column has such a type, or no other column would be left.
+        UnsupportedData: A column has such a type or name, or no other column would be left.
     """
     for column in partition_by:
+        if wrong := sorted(set("/=") & set(column)):
+            raise UnsupportedData(
+                f"cannot partition by '{column}': no folder can be named after it with"
+                f" '{wrong[0]}' in it",
+                hint="rename the column in the job",
+            )
         if not isinstance(schema[column], _PARTITION_TYPES):
             raise UnsupportedData(
                 f"cannot partition by '{column}' of type {schema[column]}",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ from headwater.infra.storage.filesystems.protocol import Filesystem
 from headwater.infra.storage.uris import Uri
 
 pytestmark = pytest.mark.unit
+
+NOBODY = 65534
 
 
 class TestLocal(FilesystemContract):
@@ -69,10 +73,29 @@ class TestLocal(FilesystemContract):
 
         assert names(fs, root) == ["folder/a"]
 
-    @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-    def test_a_file_we_may_not_read_is_named(self, fs: Filesystem, root: Uri) -> None:
+    def test_a_file_we_may_not_read_is_named(
+        self, fs: Filesystem, root: Uri, as_nobody: Callable[[], AbstractContextManager[None]]
+    ) -> None:
         ref = fs.write(root / "a", b"1")
         (root / "a").path.chmod(0)
 
-        with pytest.raises(AccessDenied, match="not allowed to read"):
+        with pytest.raises(AccessDenied, match="not allowed to read") as caught, as_nobody():
             fs.read(ref)
+
+        assert "owner and mode" in caught.value.hint
+
+    @pytest.fixture
+    def as_nobody(self) -> Callable[[], AbstractContextManager[None]]:
+        """Rights of an ordinary user, also where the tests run as root, who may read all."""
+
+        @contextmanager
+        def ordinary() -> Iterator[None]:
+            user = os.geteuid()
+            if user == 0:
+                os.seteuid(NOBODY)
+            try:
+                yield
+            finally:
+                os.seteuid(user)
+
+        return ordinary

@@ -169,9 +169,12 @@ class TestFromLocalFiles(StagingContract):
     ) -> None:
         ref = open_filesystem(root).write(root / "a.csv", b"old")
 
-        with pytest.raises(ZeroDivisionError), stage(ref, directory=directory):
+        def body() -> None:
             (root / "a.csv").path.write_bytes(b"written in place")
             raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError), stage(ref, directory=directory):
+            body()
 
 
 @pytest.mark.emulated

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from tests.contract.filesystems import ObjectStoreContract, OtherClient
-from tests.emulators.azure import Azurite
+from tests.contract.filesystems import ObjectStoreContract, OtherClient, every_text
+from tests.emulators.azure import KEY, Azurite
 
-from headwater.infra.storage.filesystems.azure import EMULATOR
+from headwater.infra.errors import AccessDenied
+from headwater.infra.storage.filesystems import open_filesystem
+from headwater.infra.storage.filesystems.protocol import Filesystem
 from headwater.infra.storage.uris import Uri
 
 pytestmark = pytest.mark.emulated
@@ -31,4 +33,36 @@ class TestAzure(ObjectStoreContract):
 
     @pytest.fixture
     def secrets(self) -> Sequence[str]:
-        return [EMULATOR["AccountKey"]]
+        return [KEY]
+
+    def test_the_account_is_added_to_an_address_without_one(
+        self, fs: Filesystem, root: Uri
+    ) -> None:
+        short = Uri.parse(f"az://{root.bucket}/{root.key}")
+        ref = open_filesystem(short).write(short / "a", b"x")
+
+        assert ref.uri == str(root / "a")
+        assert open_filesystem(short).canonical(short) == root
+        assert open_filesystem(short).read(fs.stat(root / "a")) == b"x"
+
+    def test_no_account_lists_where_it_was_looked_for(
+        self, root: Uri, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("AZURE_STORAGE_CONNECTION_STRING")
+
+        with pytest.raises(AccessDenied, match="no storage account is named") as caught:
+            open_filesystem(Uri.parse(f"az://{root.bucket}/a"))
+
+        assert "AZURE_STORAGE_CONNECTION_STRING" in caught.value.hint
+
+    def test_a_wrong_key_is_refused_and_not_shown(
+        self, root: Uri, azurite: Azurite, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        wrong = "d3Jvbmcta2V5LXdyb25nLWtleQ=="
+        text = azurite.environment["AZURE_STORAGE_CONNECTION_STRING"].replace(KEY, wrong)
+        monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", text)
+
+        with pytest.raises(AccessDenied, match="not allowed to look up") as caught:
+            open_filesystem(root).stat(root / "a")
+
+        assert not [text for text in every_text(caught.value) if wrong in text]

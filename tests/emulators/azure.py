@@ -9,11 +9,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from azure.storage.blob import BlobServiceClient
 from tests.emulators.process import free_port, server
 
-from headwater.infra.storage.filesystems.azure import EMULATOR
+if TYPE_CHECKING:
+    from azure.storage.blob import BlobServiceClient
+
+ACCOUNT = "devstoreaccount1"
+
+# Public: it is printed in the server's documentation.
+KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
 COMMAND = "HEADWATER_AZURITE"
 """Variable that names the command ``azurite-blob``; without it, the one in ``PATH`` is taken."""
@@ -28,14 +34,16 @@ class Azurite:
     """
 
     url: str
-    account: str = EMULATOR["AccountName"]
+    account: str = ACCOUNT
 
     @property
     def environment(self) -> dict[str, str]:
         """Variables with which every SDK reaches this server and nothing else."""
-        fields = {**EMULATOR, "DefaultEndpointsProtocol": "http", "BlobEndpoint": self.url}
         return {
-            "AZURE_STORAGE_CONNECTION_STRING": ";".join(f"{k}={v}" for k, v in fields.items()),
+            "AZURE_STORAGE_CONNECTION_STRING": (
+                f"DefaultEndpointsProtocol=http;AccountName={self.account};AccountKey={KEY};"
+                f"BlobEndpoint={self.url}"
+            ),
             "NO_PROXY": "127.0.0.1,localhost",
         }
 
@@ -52,6 +60,8 @@ class Azurite:
             service.get_blob_client(container, key).upload_blob(data, overwrite=True)
 
     def _service(self) -> BlobServiceClient:
+        from azure.storage.blob import BlobServiceClient
+
         text = self.environment["AZURE_STORAGE_CONNECTION_STRING"]
         return BlobServiceClient.from_connection_string(text)
 
@@ -71,4 +81,4 @@ def azurite(folder: Path) -> Iterator[Azurite]:
     options = ["--blobHost", "127.0.0.1", "--blobPort", str(port), "--location", str(folder)]
     flags = ["--silent", "--skipApiVersionCheck", "--disableTelemetry"]
     with server([command, *options, *flags], port, folder / "log.txt"):
-        yield Azurite(f"http://127.0.0.1:{port}/{EMULATOR['AccountName']}")
+        yield Azurite(f"http://127.0.0.1:{port}/{ACCOUNT}")

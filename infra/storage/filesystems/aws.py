@@ -229,7 +229,8 @@ class S3(ObjectStore):
 
     async def _delta_options(self, uri: Uri) -> dict[str, str]:
         region = await self._region(uri)
-        found = await self._fs.session.get_credentials()
+        session = self._fs.session
+        found = None if session is None else await session.get_credentials()
         if found is None:
             raise boto.NoCredentialsError
         credentials = await found.get_frozen_credentials()
@@ -250,6 +251,7 @@ class S3(ObjectStore):
         """Where the bucket is: S3 says it also in answers that refuse the call."""
         if uri.bucket not in self._regions:
             client = await self._fs.set_session()
+            answer: dict[str, Any]
             try:
                 answer = await self._call("head_bucket", uri)
             except OSError as exc:
@@ -258,7 +260,7 @@ class S3(ObjectStore):
                     raise _missing_bucket(failure.said) from exc
                 if not isinstance(exc.__cause__, boto.ClientError):
                     raise
-                answer = dict(exc.__cause__.response)
+                answer = {**exc.__cause__.response}
             headers = answer["ResponseMetadata"].get("HTTPHeaders", {})
             own = client.meta.region_name
             said = headers.get("x-amz-bucket-region", "" if own == "aws-global" else own)

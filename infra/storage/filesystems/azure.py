@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +19,7 @@ from adlfs import AzureBlobFileSystem
 from azure.core import MatchConditions
 from azure.core import exceptions as core
 from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
+from azure.identity.aio import DefaultAzureCredential
 from azure.storage.blob import BlobBlock
 from azure.storage.blob.aio import BlobClient, BlobServiceClient, ContainerClient
 
@@ -33,8 +35,12 @@ from headwater.infra.storage.filesystems.objects import (
     ObjectStore,
 )
 from headwater.infra.storage.uris import Scheme, Uri
+from headwater.infra.units import MIB
 
 STORAGE_SCOPE = "https://storage.azure.com/.default"
+
+ONE_REQUEST_BYTES = MIB
+"""Larger values go as a block: the SDK hands a body of bytes to aiohttp, which warns of it."""
 
 CODES = {
     "ContainerNotFound": Kind.NO_BUCKET,
@@ -191,26 +197,24 @@ class Azure(ObjectStore):
         return data
 
     async def _put(self, uri: Uri, data: bytes, *, writer: str, only_new: bool) -> DataRef:
-        answer = await self._blob(uri).upload_blob(
-            io.BytesIO(data),  # aiohttp warns of large bytes
-            length=len(data),
-            overwrite=not only_new,
-            metadata={WRITER_KEY: writer} if writer else None,
-            max_concurrency=1,
-        )
-        return self._ref(uri, len(data), answer["etag"])
+        blob = self._blob(uri)
+        metadata = {WRITER_KEY: writer} if writer else None
+        if len(data) <= ONE_REQUEST_BYTES:
+            answer = await blob.upload_blob(
+                data, length=len(data), overwrite=not only_new, metadata=metadata
+            )
+        else:
+            block = await _stage(blob, writer or uuid.uuid4().hex, 1, data)
+            condition: dict[str, Any] = (
+                {"match_condition": MatchConditions.IfMissing} if only_new else {}
+            )
+            answer = await blob.commit_block_list([block], metadata=metadata, **condition)
+        return self._ref(uri, len(data), str(answer["etag"]))
 
     async def _send(self, file: BinaryIO, size_bytes: int, uri: Uri, writer: str) -> None:
         blob = self._blob(uri)
-
-        async def send(number: int, data: bytes) -> BlobBlock:
-            # Blocks of racing uploads to one name must not mix.
-            block = f"{writer}-{number:06}"
-            await blob.stage_block(block, io.BytesIO(data), length=len(data))
-            return BlobBlock(block)
-
-        blocks = list(await self._parts(file, size_bytes, uri, send))
-        commit = partial(blob.commit_block_list, blocks, metadata={WRITER_KEY: writer})
+        blocks = await self._parts(file, size_bytes, uri, partial(_stage, blob, writer))
+        commit = partial(blob.commit_block_list, list(blocks), metadata={WRITER_KEY: writer})
         await self._tries(Action.WRITE, uri, commit)
 
     async def _remove(self, uri: Uri) -> None:
@@ -236,8 +240,7 @@ class Azure(ObjectStore):
         elif access.sas:
             options["azure_storage_sas_token"] = access.sas
         else:
-            token = await self._fs.credential.get_token(STORAGE_SCOPE)
-            options["azure_storage_token"] = token.token
+            options["azure_storage_token"] = await self._fs.token()
         return options
 
     def _ref(self, uri: Uri, size_bytes: int, etag: str) -> DataRef:
@@ -251,19 +254,21 @@ class _Client(AzureBlobFileSystem):  # type: ignore[misc]  # adlfs has no types
 
     def __init__(self, access: Access) -> None:
         self._access = access
+        self._own: DefaultAzureCredential | None = None
         if not access.key and not access.sas:
-            from azure.identity.aio import DefaultAzureCredential
-
-            credential = DefaultAzureCredential()
-        else:
-            credential = None
+            self._own = DefaultAzureCredential()
+        given = {"account_key": access.key, "sas_token": access.sas, "credential": self._own}
         super().__init__(
             account_name=access.account,
-            account_key=access.key or None,
-            sas_token=access.sas or None,
-            credential=credential,
             use_listings_cache=False,
+            **{name: value for name, value in given.items() if value},
         )
+
+    async def token(self) -> str:
+        """A bearer token of ``DefaultAzureCredential`` for the storage service."""
+        if self._own is None:
+            raise RuntimeError("the account is reached with a key or a signature")
+        return (await self._own.get_token(STORAGE_SCOPE)).token
 
     def do_connect(self) -> None:
         """Build the client, with tries counted in one place only (objects.py)."""
@@ -273,7 +278,7 @@ class _Client(AzureBlobFileSystem):  # type: ignore[misc]  # adlfs has no types
         elif access.sas:
             credential = AzureSasCredential(access.sas)
         else:
-            credential = self.credential
+            credential = self._own
         self.service_client = BlobServiceClient(
             access.endpoint,
             credential=credential,
@@ -281,6 +286,16 @@ class _Client(AzureBlobFileSystem):  # type: ignore[misc]  # adlfs has no types
             connection_timeout=CONNECT_SECONDS,
             read_timeout=ANSWER_SECONDS,
         )
+
+
+async def _stage(blob: BlobClient, writer: str, number: int, data: bytes) -> BlobBlock:
+    """Send one block; it is no part of the blob before it is committed.
+
+    The name holds the writer, so that blocks of racing uploads to one blob do not mix.
+    """
+    block = f"{writer}-{number:06}"
+    await blob.stage_block(block, io.BytesIO(data), length=len(data))
+    return BlobBlock(block)
 
 
 def resolve(account: str) -> Access:
@@ -314,7 +329,8 @@ def resolve(account: str) -> Access:
 
 
 def _from_connection_string(text: str) -> Access | None:
-    fields = dict(item.partition("=")[::2] for item in text.strip().split(";") if "=" in item)
+    items = (item.partition("=") for item in text.strip().split(";"))
+    fields = {name: value for name, separator, value in items if separator}
     if fields.get("UseDevelopmentStorage", "").lower() == "true":
         fields = {**EMULATOR, **fields}
     account = fields.get("AccountName", "")

@@ -7,6 +7,7 @@ boundary that the data itself may contain.
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import os
@@ -63,7 +64,7 @@ _PERSISTED = re.compile(r"bytes=0-(\d+)")
 class _Client(GCSFileSystem):  # type: ignore[misc]  # gcsfs has no types
     """Without gcsfs' own tries: six of them, half a minute, also where nothing listens."""
 
-    _request = GCSFileSystem._request.__wrapped__
+    _request = inspect.unwrap(GCSFileSystem._request)
 
 
 class Gcs(ObjectStore):
@@ -84,7 +85,7 @@ class Gcs(ObjectStore):
                 skip_instance_cache=True,
                 use_listings_cache=False,
                 loop=loop,
-                token="anon" if self._emulator else None,
+                token=self._token(),
                 endpoint_url=self._emulator or None,
                 requests_timeout=aiohttp.ClientTimeout(
                     total=None, sock_connect=CONNECT_SECONDS, sock_read=ANSWER_SECONDS
@@ -97,9 +98,16 @@ class Gcs(ObjectStore):
             )
         except (auth.GoogleAuthError, OSError, ValueError) as exc:
             raise AccessDenied(
-                f"the Google credentials cannot be used: {type(exc).__name__}",
+                f"the Google credentials cannot be used: {exc}",
                 hint=f"looked in {', '.join(self.credentials_looked_in)}",
             ) from exc
+
+    def _token(self) -> str | None:
+        """How gcsfs looks for credentials; ``None`` tries all ways and then goes on without."""
+        if self._emulator:
+            return "anon"
+        # A file that is named and not there is a mistake, not a reason to go on without.
+        return "google_default" if os.environ.get("GOOGLE_APPLICATION_CREDENTIALS") else None
 
     @property
     def endpoint(self) -> str:

@@ -150,6 +150,14 @@ class ObjectStore(ABC):
         """Address of the store's API."""
 
     @abstractmethod
+    def delta_uri(self, uri: Uri) -> str:
+        """See ``Filesystem.delta_uri``."""
+
+    @abstractmethod
+    def delta_options(self, uri: Uri) -> dict[str, str]:
+        """See ``Filesystem.delta_options``."""
+
+    @abstractmethod
     def classify(self, error: Exception) -> Failure:
         """What ``error``, raised by the SDK, means."""
 
