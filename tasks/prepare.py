@@ -31,7 +31,7 @@ from headwater.infra.storage.inputs import Input, open_input
 from headwater.infra.storage.types import require_partitionable, stored_schema
 from headwater.infra.storage.uris import Uri
 from headwater.tasks.jobs import COPY, Job, find_job
-from headwater.tasks.scope import require_row_scope
+from headwater.tasks.scope import placeholder, require_row_scope
 
 KEY_LENGTH = 32
 """Hexadecimal digits of a run key: 128 bits."""
@@ -157,13 +157,12 @@ def _side_uris(request: JobRequest, job: Job) -> tuple[tuple[str, str], ...]:
 def _result_schema(job: Job, source: Input, sides: Mapping[str, Input]) -> pl.Schema:
     """Columns and types that the job gives, from its plan on frames without rows."""
     with TemporaryDirectory(prefix="headwater-plan-") as tmp:
-        main = _placeholder(Path(tmp), "source", source.schema)
-        paths = {
-            name: _placeholder(Path(tmp), f"side-{name}", s.schema) for name, s in sides.items()
-        }
-        frames = {name: pl.scan_parquet(path, glob=False) for name, path in paths.items()}
+        # No file is at these paths, so a job that reads data while its plan is built fails.
+        main = Path(tmp) / "source.parquet"
+        paths = {name: Path(tmp) / f"side-{name}.parquet" for name in sides}
+        frames = {name: placeholder(paths[name], side.schema) for name, side in sides.items()}
         try:
-            plan = job.load()(pl.scan_parquet(main, glob=False), **frames)
+            plan = job.load()(placeholder(main, source.schema), **frames)
             if not isinstance(plan, pl.LazyFrame):
                 raise InvalidRequest(
                     f"job {job.name} returned a {type(plan).__name__}, not a LazyFrame",
@@ -174,16 +173,18 @@ def _result_schema(job: Job, source: Input, sides: Mapping[str, Input]) -> pl.Sc
             raise
         except pl.exceptions.ColumnNotFoundError as exc:
             raise _unknown_column(job, source, sides, exc) from exc
+        except FileNotFoundError as exc:
+            if tmp not in str(exc):
+                raise _plan_failed(job, exc) from exc
+            raise InvalidRequest(
+                f"job {job.name} reads its input while its plan is built",
+                hint="return the frame without collecting it or a part of it; a value over all"
+                " rows belongs in a side table",
+            ) from exc
         except Exception as exc:
             raise _plan_failed(job, exc) from exc
         require_row_scope(plan, main, list(paths.values()), job.name)
         return pl.Schema(schema)
-
-
-def _placeholder(folder: Path, name: str, schema: pl.Schema) -> Path:
-    path = folder / f"{name}.parquet"
-    pl.DataFrame(schema=schema).write_parquet(path)
-    return path
 
 
 def _unknown_column(

@@ -82,7 +82,7 @@ def _pieces(source: Input, target_bytes: int) -> Iterator[Slice]:
 def _file_bytes(file: InputFile, format_: Format) -> int:
     if file.row_groups:
         return sum(group.size_bytes for group in file.row_groups)
-    compressed = file.ref.uri.endswith((".gz", ".zst"))
+    compressed = file.ref.uri.lower().endswith((".gz", ".zst"))
     factor = COMPRESSED_EXPANSION if compressed else TEXT_EXPANSION.get(format_, 1)
     return file.ref.size_bytes * factor
 

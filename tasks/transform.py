@@ -116,6 +116,10 @@ def run_part(part: Part, spec: PartSpec) -> PartReceipt:
                 if exc.errno == 28
                 else "run the same command again: finished parts are taken up",
             ) from exc
+        except KeyboardInterrupt as exc:
+            # Polars turns a Ctrl-C into this in whichever thread collects. It must not end the
+            # worker: the driver, which got the signal too, decides what happens.
+            raise PartFailed(f"part {part.index} was interrupted") from exc
         except (Exception, pl.exceptions.PanicException) as exc:
             raise _explained(part, spec, exc) from exc
     receipt = PartReceipt(

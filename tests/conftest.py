@@ -11,6 +11,8 @@ from tests.emulators.gcs import FakeGcs, fake_gcs, fake_gcs_is_installed
 from tests.emulators.s3 import Moto
 from tests.emulators.s3 import moto as moto_server
 
+pytest_plugins = ["tests.plugins.places", "tests.plugins.skips", "tests.plugins.leaks"]
+
 
 @pytest.fixture(scope="session")
 def moto_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moto]:

@@ -398,8 +398,6 @@ class Dataset:
 def part_folder(partition: Sequence[tuple[str, str | None]]) -> str:
     """Folder of a part with these values, relative to the root.
 
-    Polars decodes the values in a folder's name and takes the column's name as it is.
-
     Examples:
         >>> part_folder([("origin", "a/b"), ("day", None)])
         'data/origin=a%2Fb/day=__HIVE_DEFAULT_PARTITION__'

@@ -38,7 +38,7 @@ from headwater.infra.storage.datasets import LOG_FOLDER, Dataset, schema_diff
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.filesystems.protocol import Filesystem
 from headwater.infra.storage.staging import stage
-from headwater.infra.storage.types import NULL_FOLDER, partition_literal
+from headwater.infra.storage.types import NULL_FOLDER, column_of, partition_literal
 from headwater.infra.storage.uris import Uri
 from headwater.infra.units import KIB, MIB
 
@@ -211,9 +211,9 @@ def read_slice(
         elif name not in have:
             columns.append(pl.lit(None, dtype=dtype).alias(name))  # added to the table later
         elif have[name] != dtype:
-            columns.append(pl.col(name).cast(dtype))
+            columns.append(column_of(name).cast(dtype))
         else:
-            columns.append(pl.col(name))
+            columns.append(column_of(name))
     return frame.select(columns)
 
 
@@ -644,7 +644,7 @@ def _require_no_new_keys(path: Path, types: Mapping[str, pl.DataType]) -> None:
 
 
 def _new_keys(
-    found: pl.DataType | type[pl.DataType], have: PolarsDataType, prefix: str
+    found: pl.DataType | type[pl.DataType], have: pl.DataType | type[pl.DataType], prefix: str
 ) -> Iterator[str]:
     """Keys of ``found``, at any depth, that ``have`` lacks."""
     if isinstance(found, pl.List) and isinstance(have, pl.List):

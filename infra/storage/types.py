@@ -7,10 +7,12 @@ name, before anything starts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime
+from urllib.parse import quote
 
 import polars as pl
+import polars.selectors as cs
 
 from headwater.infra.errors import UnsupportedData
 
@@ -52,15 +54,7 @@ def stored_schema(schema: pl.Schema) -> pl.Schema:
         raise UnsupportedData(
             "the result has no column", hint="let the job return at least one column"
         )
-    by_case: dict[str, str] = {}
-    for name in schema:
-        other = by_case.setdefault(name.casefold(), name)
-        if other != name:
-            raise UnsupportedData(
-                f"columns '{other}' and '{name}' differ only by case, and tables do not tell"
-                " them apart",
-                hint="rename one of them in the job",
-            )
+    _require_distinct(schema)
     return pl.Schema({name: stored_type(dtype, name) for name, dtype in schema.items()})
 
 
@@ -86,6 +80,7 @@ def stored_type(dtype: pl.DataType, column: str) -> pl.DataType:
         case pl.List(inner=inner) | pl.Array(inner=inner):
             return pl.List(stored_type(_instance(inner), f"{column}[]"))
         case pl.Struct(fields=fields):
+            _require_distinct([f"{column}.{f.name}" for f in fields])
             return pl.Struct(
                 {f.name: stored_type(_instance(f.dtype), f"{column}.{f.name}") for f in fields}
             )
@@ -96,6 +91,11 @@ def stored_type(dtype: pl.DataType, column: str) -> pl.DataType:
             )
 
 
+def column_of(name: str) -> pl.Expr:
+    """The column of exactly this name, where ``pl.col`` takes ``*`` and ``^…$`` for patterns."""
+    return cs.by_name(name).as_expr()
+
+
 def conform(frame: pl.LazyFrame, have: pl.Schema, want: pl.Schema) -> pl.LazyFrame:
     """``frame`` with the columns of ``want``, in its order, cast without any loss.
 
@@ -104,7 +104,7 @@ def conform(frame: pl.LazyFrame, have: pl.Schema, want: pl.Schema) -> pl.LazyFra
     """
     return frame.select(
         [
-            _exact_cast(pl.col(name), have[name], dtype, name).alias(name)
+            _exact_cast(column_of(name), have[name], dtype, name).alias(name)
             for name, dtype in want.items()
         ]
     )
@@ -117,11 +117,11 @@ def require_partitionable(schema: pl.Schema, partition_by: Sequence[str]) -> Non
         UnsupportedData: A column has such a type or name, or no other column would be left.
     """
     for column in partition_by:
-        if wrong := sorted(set("/=") & set(column)):
+        if quote(column, safe="") != column:
+            # Polars finds no column whose name is encoded in a folder's name or in a URL.
             raise UnsupportedData(
-                f"cannot partition by '{column}': no folder can be named after it with"
-                f" '{wrong[0]}' in it",
-                hint="rename the column in the job",
+                f"cannot partition by '{column}': not every reader finds a column of this name",
+                hint="rename it in the job: ASCII letters, digits, '_', '-', '.' and '~'",
             )
         if not isinstance(schema[column], _PARTITION_TYPES):
             raise UnsupportedData(
@@ -179,6 +179,18 @@ def partition_literal(text: str | None, dtype: pl.DataType, column: str) -> pl.E
     if isinstance(dtype, pl.Date):
         return pl.lit(date.fromisoformat(text)).alias(column)
     return pl.lit(text).cast(dtype, strict=True).alias(column)
+
+
+def _require_distinct(names: Iterable[str]) -> None:
+    by_case: dict[str, str] = {}
+    for name in names:
+        other = by_case.setdefault(name.casefold(), name)
+        if other != name:
+            raise UnsupportedData(
+                f"columns '{other}' and '{name}' differ only by case, and tables do not tell"
+                " them apart",
+                hint="rename one of them in the job",
+            )
 
 
 def _exact_cast(expr: pl.Expr, have: pl.DataType, want: pl.DataType, column: str) -> pl.Expr:

@@ -117,6 +117,7 @@ class DatasetContract:
 
     race_rounds: ClassVar[int] = 5
     long_log: ClassVar[int] = 2 * CHECKPOINT_INTERVAL + 5
+    versions: ClassVar[int] = 12
 
     @pytest.fixture
     def root(self) -> Uri:
@@ -267,13 +268,13 @@ class DatasetContract:
     def test_values_that_read_back_as_null_are_refused_by_name(
         self, dataset: Dataset, tmp_path: Path, text: str
     ) -> None:
-        with pytest.raises(UnsupportedData, match="'p' holds .*, which reads back as null"):
+        with pytest.raises(UnsupportedData, match=r"'p' holds .*, which reads back as null"):
             write(dataset, keyed({"x": [1], text: [2]}), ["p"], tmp_path)
 
-    def test_a_partition_column_may_have_an_odd_name(self, put: Any, rows: Any) -> None:
-        frame = keyed({"x": [1], "y": [2]}).rename({"p": "a b ü50%25#?[x]"})
+    def test_a_partition_column_may_have_any_plain_name(self, put: Any, rows: Any) -> None:
+        frame = keyed({"x": [1], "y": [2]}).rename({"p": "_a.b-C~1"})
 
-        put(frame, "a", partition_by=["a b ü50%25#?[x]"])
+        put(frame, "a", partition_by=["_a.b-C~1"])
 
         assert rows() == [("x", 1), ("y", 2)]
 
@@ -487,7 +488,7 @@ class DatasetContract:
         with ThreadPoolExecutor(2) as pool:
             readers = [pool.submit(read) for _ in range(2)]
             try:
-                for version in range(2, 12):
+                for version in range(2, self.versions):
                     put(pl.DataFrame({"v": [version] * version}), f"run-{version}")
             finally:
                 stop.set()
@@ -651,9 +652,7 @@ class DatasetContract:
         assert rows() == sorted([*frame.rows()[5:], *new.rows()], key=repr)
         assert [e.version for e in dataset.log()] == [1, 0]
 
-    def test_a_column_that_was_added_later_is_null_in_old_files(
-        self, root: Uri, rows: Any
-    ) -> None:
+    def test_a_column_that_was_added_later_is_null_in_old_files(self, root: Uri, rows: Any) -> None:
         self.written_by_deltalake(root, pl.DataFrame({"a": [1]}), [])
         fs = open_filesystem(root)
         deltalake.write_deltalake(
@@ -690,9 +689,7 @@ class DatasetContract:
         with pytest.raises(DamagedFile, match="the log of the table"):
             dataset.snapshot()
 
-    def written_by_deltalake(
-        self, root: Uri, frame: pl.DataFrame, partition_by: list[str]
-    ) -> None:
+    def written_by_deltalake(self, root: Uri, frame: pl.DataFrame, partition_by: list[str]) -> None:
         fs = open_filesystem(root)
         deltalake.write_deltalake(
             fs.delta_uri(root),

@@ -228,7 +228,7 @@ class InputContract:
         self.table(root / "t1", pl.DataFrame({"n": [1]}))
         self.table(root / "t2", pl.DataFrame({"n": [1]}))
 
-        with pytest.raises(UnsupportedData, match="holds tables, .*t1.*t2"):
+        with pytest.raises(UnsupportedData, match=r"holds tables, .*t1.*t2"):
             open_input([str(root)])
 
     def test_a_change_after_the_scan_is_seen(self, root: Uri, write: Write, read: Any) -> None:
@@ -377,6 +377,11 @@ class InputContract:
         write("b.parquet", parquet(pl.DataFrame({"s": ["y"], "n": [2]})))
 
         assert rows(root) == [(1, "x"), (2, "y")]
+
+    def test_names_that_read_as_patterns_are_only_names(self, write: Write, rows: Any) -> None:
+        uri = write("a.parquet", parquet(pl.DataFrame({"*": [1], "^a.*$": [2], "a": [3]})))
+
+        assert rows(uri) == [(1, 2, 3)]
 
     # CSV.
 

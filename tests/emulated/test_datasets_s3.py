@@ -6,12 +6,14 @@ import pytest
 from tests.contract.datasets import DatasetContract
 from tests.emulators.s3 import Moto
 
+from headwater.infra.storage.datasets import CHECKPOINT_INTERVAL
 from headwater.infra.storage.uris import Uri
 
 
 class TestS3(DatasetContract):
-    race_rounds = 2
-    long_log = 22
+    race_rounds = 1
+    long_log = CHECKPOINT_INTERVAL + 1
+    versions = 6
 
     @pytest.fixture
     def root(self, moto: Moto) -> Uri:

@@ -68,7 +68,7 @@ class Azurite:
 
 def azurite_command() -> str | None:
     """The server's command, or ``None`` where it is not installed."""
-    return os.environ.get(COMMAND) or shutil.which("azurite-blob")
+    return shutil.which(os.environ.get(COMMAND) or "azurite-blob")
 
 
 @contextmanager
