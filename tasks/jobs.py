@@ -8,6 +8,7 @@ key, so an edited job never takes up what another text of it has done.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.abc
@@ -16,9 +17,8 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from modulefinder import ModuleFinder
 from pathlib import Path
 from threading import RLock
 from types import CodeType, ModuleType
@@ -31,6 +31,9 @@ Transform = Callable[..., pl.LazyFrame]
 """``(frame, **sides) -> frame``; each side table is a keyword of its own name."""
 
 _IMPORTS = RLock()
+
+_TEXT = "__headwater_source__"
+"""Attribute of a job's loaded module: the text it was made from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +102,16 @@ def find_job(spec: str, *, folder: Path) -> Job:
             f"'{spec}' names no job", hint="write MODULE:FUNCTION, for example jobs.trips:clean"
         )
     root = folder.resolve()
-    module = _import(module_name, root)
+    with _IMPORTS:
+        _ShippedFinder.uninstall()
+        _forget_edited()
+        module = _import(module_name, root)
     function = getattr(module, function_name, None)
     if not callable(function):
         functions = [n for n, v in vars(module).items() if inspect.isfunction(v)]
         raise UnknownName.of("function", function_name, functions, where=f"module '{module_name}'")
     modules = _user_modules(module, root)
+    _remember(modules)
     text = [m.source for m in modules] or [_source(module)]
     digest = hashlib.sha256("\0".join([spec, *text]).encode()).hexdigest()
     return Job(spec, modules, digest, _side_names(spec, function))
@@ -164,19 +171,59 @@ def _user_modules(module: ModuleType, root: Path) -> tuple[ShippedModule, ...]:
     path = Path(getattr(module, "__file__", None) or "")
     if not _is_users(path, root) or module.__name__.startswith("headwater."):
         return ()
-    finder = ModuleFinder(path=[str(root)])
-    parts = module.__name__.split(".")
-    for depth in range(1, len(parts) + 1):
-        finder.import_hook(".".join(parts[:depth]))
-    shipped = []
-    for name, found in sorted(finder.modules.items()):
-        file = Path(str(found.__file__ or ""))
-        if found.__file__ is None and found.__path__:
-            shipped.append(ShippedModule(name, str(found.__path__[0]), True, ""))
-        elif file.suffix == ".py" and _is_users(file, root) and not name.startswith("headwater"):
-            is_package = bool(found.__path__)
-            shipped.append(ShippedModule(name, str(file), is_package, file.read_text("utf-8")))
-    return tuple(shipped)
+    shipped: dict[str, ShippedModule] = {}
+    wanted = _prefixes(module.__name__)
+    while wanted:
+        name = wanted.pop()
+        if name in shipped or (found := _located(name, root)) is None:
+            continue
+        shipped[name] = found
+        wanted += [prefix for used in _imported(found) for prefix in _prefixes(used)]
+    return tuple(shipped[name] for name in sorted(shipped))
+
+
+def _prefixes(name: str) -> list[str]:
+    """Of ``a.b.c``: ``a``, ``a.b`` and itself; importing the last imports them all."""
+    steps = name.split(".")
+    return [".".join(steps[: depth + 1]) for depth in range(len(steps))]
+
+
+def _located(name: str, root: Path) -> ShippedModule | None:
+    """The module ``name`` of the user's folder; ``None`` where it comes from elsewhere."""
+    loaded = getattr(sys.modules.get(name), "__file__", None)
+    if name.split(".")[0] == "headwater" or (loaded and not _is_users(Path(loaded), root)):
+        return None
+    place = root.joinpath(*name.split("."))
+    file = place / "__init__.py"
+    if file.is_file():
+        return ShippedModule(name, str(file), True, file.read_text("utf-8"))
+    file = place.with_name(f"{place.name}.py")
+    if file.is_file():
+        return ShippedModule(name, str(file), False, file.read_text("utf-8"))
+    # A folder without __init__.py is a package, too, unless one of the same name is installed.
+    is_package = place.is_dir() and (name in sys.modules or "." in name)
+    return ShippedModule(name, str(place), True, "") if is_package else None
+
+
+def _imported(module: ShippedModule) -> Iterator[str]:
+    """Names that the text imports, also inside functions; some name no module but a value."""
+    package = module.name if module.is_package else module.name.rpartition(".")[0]
+    try:
+        tree = ast.parse(module.source, module.path)
+    except SyntaxError as exc:
+        raise InvalidRequest(
+            f"'{module.name}', which the job imports, is no Python at {exc.filename}:{exc.lineno}:"
+            f" {exc.msg}",
+            hint="mend the module",
+        ) from exc
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package.split(".")[: 1 - node.level or None]) if node.level else ""
+            source = ".".join(filter(None, [base, node.module]))
+            yield source
+            yield from (f"{source}.{alias.name}" for alias in node.names)
 
 
 def _is_users(path: Path, root: Path) -> bool:
@@ -203,19 +250,29 @@ class _ShippedFinder(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
 
         Where this process has imported the very same text from its file, that stays.
         """
-        wanted = {m.name: m for m in modules}
-        if not wanted or all(_is_current(m) for m in modules):
+        finder = cls(modules)
+        if any(isinstance(f, cls) and f.modules == finder.modules for f in sys.meta_path):
             return
+        if all(_is_current(m) for m in modules):
+            return
+        cls.uninstall()
+        for module in modules:
+            sys.modules.pop(module.name, None)
+        sys.meta_path.insert(0, finder)
+
+    @classmethod
+    def uninstall(cls) -> None:
+        """Forget the modules that came along as text."""
         for old in [f for f in sys.meta_path if isinstance(f, cls)]:
             sys.meta_path.remove(old)
             for name in old.modules:
                 sys.modules.pop(name, None)
-        for name in wanted:
-            sys.modules.pop(name, None)
-        sys.meta_path.insert(0, cls(modules))
 
     def find_spec(
-        self, fullname: str, path: object = None, target: object = None
+        self,
+        fullname: str,
+        path: object = None,  # noqa: ARG002 - the protocol's
+        target: object = None,  # noqa: ARG002
     ) -> importlib.machinery.ModuleSpec | None:
         module = self.modules.get(fullname)
         if module is None:
@@ -237,16 +294,34 @@ class _ShippedFinder(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         return self.modules[fullname].is_package
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__dict__["__headwater_source__"] = self.modules[module.__name__].source
+        module.__dict__[_TEXT] = self.modules[module.__name__].source
         exec(self.get_code(module.__name__), module.__dict__)  # noqa: S102
 
 
 def _is_current(module: ShippedModule) -> bool:
+    """Whether the module as it is loaded here was made from this very text."""
     loaded = sys.modules.get(module.name)
-    if loaded is None:
-        return False
-    text = loaded.__dict__.get("__headwater_source__")
-    if text is None:
-        file = Path(getattr(loaded, "__file__", None) or module.path)
-        text = file.read_text("utf-8") if file.is_file() else ""
-    return bool(text == module.source)
+    return loaded is not None and loaded.__dict__.get(_TEXT) == module.source
+
+
+def _remember(modules: Sequence[ShippedModule]) -> None:
+    """Keep with each loaded module the text it was made from; its file may be edited later."""
+    for module in modules:
+        if (loaded := sys.modules.get(module.name)) is not None:
+            loaded.__dict__.setdefault(_TEXT, module.source)
+
+
+def _forget_edited() -> None:
+    """Drop the modules of jobs that were loaded before, if one of their files has changed.
+
+    All of them, since the others may hold what they have imported from it.
+    """
+    loaded = [m for m in list(sys.modules.values()) if _TEXT in getattr(m, "__dict__", ())]
+    if any(_text_now(m) != m.__dict__[_TEXT] for m in loaded):
+        for module in loaded:
+            sys.modules.pop(module.__name__, None)
+
+
+def _text_now(module: ModuleType) -> str:
+    file = Path(getattr(module, "__file__", None) or "")
+    return file.read_text("utf-8") if file.is_file() else ""

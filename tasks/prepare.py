@@ -184,6 +184,15 @@ def _result_schema(job: Job, source: Input, sides: Mapping[str, Input]) -> pl.Sc
         except Exception as exc:
             raise _plan_failed(job, exc) from exc
         require_row_scope(plan, main, list(paths.values()), job.name)
+        # Some types are only checked where rows would be, even when there is none: now that the
+        # plan is known to be sound, it runs on files without rows.
+        pl.DataFrame(schema=source.schema).write_parquet(main)
+        for name, side in sides.items():
+            pl.DataFrame(schema=side.schema).write_parquet(paths[name])
+        try:
+            plan.collect()
+        except pl.exceptions.PolarsError as exc:
+            raise _plan_failed(job, exc) from exc
         return pl.Schema(schema)
 
 
