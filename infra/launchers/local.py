@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headwater.infra.errors import MissingDependency
@@ -25,6 +26,9 @@ MAX_THREADS = 4
 waiting for an object store, and each costs memory."""
 
 START_TIMEOUT = "60s"
+DASHBOARD_ADDRESS = "127.0.0.1:0"
+"""Dask listens on all interfaces where none is named, also without a dashboard."""
+
 LOST_WORKER_TIMEOUT = "120s"
 """A CUDA worker that restarts slowly is otherwise dropped for good."""
 
@@ -64,6 +68,7 @@ def open_local(candidate: Candidate) -> Iterator[Client]:
     """A client of a cluster on this machine; its workers end with the block."""
     import dask
     from distributed import Client, LocalCluster
+    from distributed.comm.inproc import global_manager
 
     config = {
         "distributed.deploy.lost-worker-timeout": LOST_WORKER_TIMEOUT,
@@ -74,12 +79,18 @@ def open_local(candidate: Candidate) -> Iterator[Client]:
     if not candidate.processes:
         # The limit would be the whole process's, which holds the user's own objects too.
         config["distributed.worker.memory.terminate"] = False
+        # Dask asks which address leads to 8.8.8.8, and warns on a machine without a network.
+        global_manager._ip = "127.0.0.1"
     with dask.config.set(config):
         if candidate.device is Device.CUDA:
             from dask_cuda import LocalCUDACluster
 
             cluster = LocalCUDACluster(
-                n_workers=candidate.workers, dashboard_address=None, rmm_async=True
+                n_workers=candidate.workers,
+                dashboard_address=DASHBOARD_ADDRESS,
+                worker_dashboard_address=DASHBOARD_ADDRESS,
+                host="127.0.0.1",
+                rmm_async=True,
             )
         else:
             cluster = LocalCluster(
@@ -89,7 +100,8 @@ def open_local(candidate: Candidate) -> Iterator[Client]:
                 memory_limit=int(candidate.memory_gib_per_worker * GIB)
                 if candidate.processes
                 else 0,
-                dashboard_address=None,
+                dashboard_address=DASHBOARD_ADDRESS,
+                worker_dashboard_address=DASHBOARD_ADDRESS,
                 host="127.0.0.1" if candidate.processes else None,
             )
         with cluster, Client(cluster, timeout=START_TIMEOUT, set_as_default=False) as client:
@@ -100,6 +112,6 @@ def _memory_gib() -> float:
     """Memory that this process may use: the machine's, or what its control group allows."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with suppress(OSError, ValueError), open(limit) as file:
-            total = min(total, int(file.read()) / GIB)
+        with suppress(OSError, ValueError):
+            total = min(total, int(Path(limit).read_text("ascii")) / GIB)
     return total
