@@ -33,7 +33,14 @@ Version = Annotated[
 
 def main() -> None:
     """Entry point of the installed command."""
-    app()
+    try:
+        app()
+    except SystemExit as exc:
+        from headwater.flows.console import EXIT_INTERRUPTED, leave_at_once
+
+        if exc.code == EXIT_INTERRUPTED:
+            leave_at_once(EXIT_INTERRUPTED)
+        raise
 
 
 def _print_version(wanted: bool) -> None:
@@ -48,7 +55,9 @@ def _print_version(wanted: bool) -> None:
 def root(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     """Run data pipelines where the data is: price them, run them, commit one version."""

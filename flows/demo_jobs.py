@@ -34,7 +34,9 @@ def flights(
     departure = _to_utc(local_departure, "origin_zone")
     arrival = _to_utc(local_arrival, "dest_zone")
     return (
-        frame.join(zones.rename({"zone": "origin_zone"}), left_on="origin", right_on="faa", how="left")
+        frame.join(
+            zones.rename({"zone": "origin_zone"}), left_on="origin", right_on="faa", how="left"
+        )
         .join(zones.rename({"zone": "dest_zone"}), left_on="dest", right_on="faa", how="left")
         .with_columns(
             scheduled_departure_utc=departure,
@@ -100,9 +102,7 @@ def _weather(weather: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _planes(planes: pl.LazyFrame) -> pl.LazyFrame:
-    return planes.select(
-        "tailnum", "manufacturer", "model", "seats", plane_year=_number("year")
-    )
+    return planes.select("tailnum", "manufacturer", "model", "seats", plane_year=_number("year"))
 
 
 def _text(column: str) -> pl.Expr:

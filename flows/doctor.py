@@ -166,11 +166,10 @@ def _store(text: str) -> Iterator[Check]:
         return
 
     def table() -> str:
+        import pyarrow as pa
         from deltalake import DeltaTable
 
         from headwater.infra.storage.datasets import LOG_FOLDER
-
-        import pyarrow as pa
 
         begun = time.perf_counter()
         root = folder / "table"

@@ -72,7 +72,7 @@ class EtlRun:
         self._started = datetime.now(UTC)
         self._seconds: dict[str, float] = {}
         self._prepared: Prepared | None = None
-        self._plan: Plan | None = None
+        self._plan = Plan(candidates=())
         self._tries: tuple[LaunchTry, ...] = ()
         self._processed: Processed | None = None
         self._committed: Commit | None = None
@@ -105,7 +105,6 @@ class EtlRun:
     def process(self) -> Processed:
         """Open the cluster, do every part, close it."""
         prepared = self.scan()
-        assert self._plan is not None  # scan() made it
         begun = time.perf_counter()
         with clusters.open(self._plan) as cluster:
             self._seconds["cluster"] = time.perf_counter() - begun
@@ -123,7 +122,8 @@ class EtlRun:
     def commit(self) -> DatasetVersion:
         """Make the finished parts one new version."""
         prepared = self.prepared
-        assert self._processed is not None, "process() has not been called"
+        if self._processed is None:
+            raise RuntimeError("process() has not been called")
         receipts = self._processed.receipts
         with self._phase("commit"):
             self._committed = Dataset(prepared.target).commit(
@@ -153,7 +153,7 @@ class EtlRun:
         receipts = processed.receipts if processed else ()
         inputs: list[InputSummary] = []
         if prepared:
-            inputs = [prepared.source.summary(), *(side.summary() for _, side in prepared.sides)]
+            inputs = [prepared.source.summary(), *(side.summary(n) for n, side in prepared.sides)]
         counted = self._progress
         return RunReceipt(
             run_id=self.run_id,
@@ -180,7 +180,7 @@ class EtlRun:
             device=self._device(),
             gpu_fallbacks=sum(r.gpu_fallbacks for r in receipts),
             window=self.request.window,
-            plan=self._plan,
+            plan=self._plan if self._plan.candidates else None,
             tries=self._tries,
             error=_message(error),
             hint=error.hint if isinstance(error, HeadwaterError) else "",
@@ -212,7 +212,7 @@ class EtlRun:
         return Status.COMMITTED
 
     def _device(self) -> str:
-        if self._plan is None or not self._tries:
+        if not self._tries:
             return Device.CPU.value
         opened = len(self._tries) - 1
         return self._plan.candidates[opened].device.value

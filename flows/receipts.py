@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from headwater.infra.models import RunReceipt, Status
 from headwater.infra.storage.uris import Uri
 from headwater.infra.units import human_bytes, human_seconds
 
-_LABEL_WIDTH = 11
+_LABEL_WIDTH = 12
 
 
-def receipt_rows(receipt: RunReceipt) -> list[tuple[str, str]]:
-    """Label and text of each line of ``receipt``."""
+def receipt_rows(receipt: RunReceipt, *, folder: Path | None = None) -> list[tuple[str, str]]:
+    """Label and text of each line of ``receipt``.
+
+    Args:
+        folder: Local paths below it are shown as relative to it.
+    """
     rows = [("status", receipt.status.value)]
     for source in receipt.inputs:
         counted = "" if source.rows is None else f", {source.rows:,} rows"
-        files = "1 file" if source.files == 1 else f"{source.files:,} files"
-        text = f"{_shown(source.uri)} ({source.format}, {files},"
-        rows.append(("source", f"{text} {human_bytes(source.size_bytes)}{counted})"))
+        facts = (
+            f"{source.format}, {_files(source.files)}, {human_bytes(source.size_bytes)}{counted}"
+        )
+        label = f"+ {source.side}" if source.side else "source"
+        rows.append((label, f"{_shown(source.uri, folder)} ({facts})"))
     rows.append(("job", receipt.job))
-    target = _shown(receipt.target)
+    target = _shown(receipt.target, folder)
     if receipt.dataset is not None:
         rows.append(("target", target))
-        files = "1 file" if receipt.dataset.files == 1 else f"{receipt.dataset.files:,} files"
         rows.append(
             (
                 "version",
-                f"{receipt.dataset.version}: {receipt.dataset.rows:,} rows in {files},"
+                f"{receipt.dataset.version}: {receipt.dataset.rows:,} rows in"
+                f" {_files(receipt.dataset.files)},"
                 f" {human_bytes(receipt.dataset.size_bytes)}",
             )
         )
@@ -55,7 +63,8 @@ def receipt_rows(receipt: RunReceipt) -> list[tuple[str, str]]:
 
 def as_text(receipt: RunReceipt) -> str:
     """The receipt for a terminal, one fact a line."""
-    return "\n".join(f"{label:<{_LABEL_WIDTH}}{text}" for label, text in receipt_rows(receipt))
+    rows = receipt_rows(receipt, folder=Path.cwd())
+    return "\n".join(f"{label:<{_LABEL_WIDTH}}{text}" for label, text in rows)
 
 
 def as_markdown(receipt: RunReceipt) -> str:
@@ -69,9 +78,21 @@ def as_markdown(receipt: RunReceipt) -> str:
 
 def _engine(receipt: RunReceipt) -> str:
     place = receipt.tries[-1].candidate if receipt.tries else receipt.device
-    fallbacks = f", {receipt.gpu_fallbacks} plans fell back to the CPU" if receipt.gpu_fallbacks else ""
+    fallbacks = (
+        f", {receipt.gpu_fallbacks} plans fell back to the CPU" if receipt.gpu_fallbacks else ""
+    )
     return f"{receipt.engine} on {place}{fallbacks}"
 
 
-def _shown(uris: str) -> str:
-    return ", ".join(Uri.parse(uri).display for uri in uris.split(", "))
+def _shown(uris: str, folder: Path | None) -> str:
+    return ", ".join(_shown_one(Uri.parse(uri), folder) for uri in uris.split(", "))
+
+
+def _shown_one(uri: Uri, folder: Path | None) -> str:
+    if folder is not None and uri.is_local and uri.path.is_relative_to(folder):
+        return str(uri.path.relative_to(folder))
+    return uri.display
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count:,} files"

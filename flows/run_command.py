@@ -27,24 +27,27 @@ def run_etl(parameters: EtlParameters, console: Console) -> RunReceipt:
     """
     for name, value in QUIET_DASK.items():
         os.environ.setdefault(name, value)
-    with prefect_api() as api, console.progress("etl") as on_progress:
+    with prefect_api() as api, console.display() as display:
+        display.step("scan")
         with _no_garbage_collection():
             from headwater.flows.etl_run import EtlRun
             from headwater.infra.profiles import load_profile
 
         run = EtlRun(
-            parameters.to_request(), load_profile(parameters.profile), on_progress=on_progress
+            parameters.to_request(), load_profile(parameters.profile), on_progress=display.progress
         )
         run.scan()
         if run.is_done:
             receipt = run.receipt()
             run.keep(receipt)
             return receipt
+        display.step("start Prefect's server" if api.is_own else "call Prefect's server")
         with _no_garbage_collection():
             from headwater.flows.etl import continuing, etl
 
         with api.session(), continuing(run):
             console.started = True
+            display.step("parts")
             # The parameters are a validated model already.
             return etl.with_options(validate_parameters=False)(parameters)
 

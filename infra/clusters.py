@@ -1,7 +1,7 @@
 """From a plan to a live cluster, and back to nothing.
 
-    with clusters.open(plan) as cluster:
-        cluster.client.submit(…)
+with clusters.open(plan) as cluster:
+    cluster.client.submit(…)
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ from headwater.infra.models import Candidate, LaunchTry, Plan
 if TYPE_CHECKING:
     from distributed import Client
 
-LAUNCHERS: dict[str, Callable[[Candidate], AbstractContextManager[Client]]] = {
-    "local": open_local
-}
+LAUNCHERS: dict[str, Callable[[Candidate], AbstractContextManager[Client]]] = {"local": open_local}
 """Each opens one kind of candidate and destroys what it made on any exit."""
 
 
@@ -40,7 +38,7 @@ class Cluster:
 
 
 @contextmanager
-def open(plan: Plan) -> Iterator[Cluster]:  # noqa: A001 - always read as clusters.open
+def open(plan: Plan) -> Iterator[Cluster]:
     """A cluster in the first candidate of ``plan`` that can be had.
 
     A failure that says ``retry = "elsewhere"`` moves on to the next candidate; any other stops.

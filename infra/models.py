@@ -243,7 +243,11 @@ class LaunchTry:
 
 @dataclass(frozen=True, slots=True)
 class InputSummary:
-    """What a receipt says of one input."""
+    """What a receipt says of one input.
+
+    Attributes:
+        side: Name of the side table; empty for the sources themselves.
+    """
 
     uri: str
     format: Format
@@ -251,6 +255,7 @@ class InputSummary:
     size_bytes: int
     rows: int | None
     version: str
+    side: str = ""
 
 
 @dataclass(frozen=True, slots=True)

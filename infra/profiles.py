@@ -127,7 +127,9 @@ def _parse(text: str, name: str, source: str) -> ClusterProfile:
                 *ClusterProfile.model_fields,
                 *(f"cluster.{field}" for field in ClusterSettings.model_fields),
             ]
-            raise UnknownName.of("setting", where, known, where=f"cluster profile {source}") from exc
+            raise UnknownName.of(
+                "setting", where, known, where=f"cluster profile {source}"
+            ) from exc
         raise InvalidRequest(
             f"cluster profile {source}: {where}: {error['msg']}", hint="mend the file"
         ) from exc

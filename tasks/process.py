@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from distributed import as_completed
 from distributed.scheduler import KilledWorker
@@ -133,7 +133,7 @@ class _Run:
         finally:
             self._client.cancel(list(futures))
 
-    def _submit(self, parts: Sequence[Part]) -> list[tuple[Part, Future]]:
+    def _submit(self, parts: Sequence[Part]) -> list[tuple[Part, Future[PartReceipt]]]:
         keys = [self._key(part) for part in parts]
         futures = self._client.map(
             run_part, list(parts), spec=self._spec, key=keys, pure=False, priority=0
@@ -164,11 +164,10 @@ class _Run:
         self._tell()
         return self._parts[index]
 
-    def _lost_workers(self, futures: dict[Future, int]) -> int:
+    def _lost_workers(self, futures: dict[Future[PartReceipt], int]) -> int:
         """How often a worker died while it had one of the parts."""
         keys = [future.key for future in futures]
-        counts: int = self._client.run_on_scheduler(_suspicions, keys=keys)
-        return counts
+        return cast(int, self._client.run_on_scheduler(_suspicions, keys=keys))
 
     def _tell(self) -> None:
         self._on_progress(

@@ -27,7 +27,7 @@ from headwater.infra.models import Device, Part, PartReceipt, Slice
 from headwater.infra.storage.inputs import Input, read_slice
 from headwater.infra.storage.runs import RunFolder
 from headwater.infra.storage.staging import StagedFile, stage
-from headwater.infra.storage.types import conform
+from headwater.infra.storage.types import conform, finer_than_kept
 from headwater.infra.storage.uris import Uri
 from headwater.tasks.jobs import Job
 from headwater.tasks.write import PartWriter
@@ -88,7 +88,11 @@ def run_part(part: Part, spec: PartSpec) -> PartReceipt:
     """
     phases = Phases()
     with ExitStack() as stack:
-        tmp = Path(stack.enter_context(TemporaryDirectory(prefix="headwater-part-")))
+        tmp = Path(
+            stack.enter_context(
+                TemporaryDirectory(prefix="headwater-part-", ignore_cleanup_errors=True)
+            )
+        )
         try:
             with phases("stage"):
                 sides = _sides(spec)
@@ -225,6 +229,8 @@ def _on_gpu(frame: pl.LazyFrame, fallback: Literal["allow", "refuse"]) -> tuple[
 
 def _explained(part: Part, spec: PartSpec, exc: BaseException) -> HeadwaterError:
     """Which file is damaged, found by reading each alone; else the job is what failed."""
+    if (refused := finer_than_kept(exc)) is not None:
+        return refused
     for piece in part.slices:
         with TemporaryDirectory(prefix="headwater-check-") as tmp, suppress(HeadwaterError):
             with stage(piece.ref, directory=Path(tmp)) as staged:

@@ -14,7 +14,7 @@ import polars as pl
 
 from headwater.infra.errors import HeadwaterError, UnsupportedData
 from headwater.infra.models import PartFile
-from headwater.infra.storage.datasets import part_folder
+from headwater.infra.storage.datasets import DATA_FOLDER, part_folder
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.types import partition_text
 from headwater.infra.storage.uris import Uri
@@ -64,10 +64,10 @@ class PartWriter:
                 path = f"{part_folder([])}/{self._stem}.parquet"
                 self._written[path] = ()
                 frame.sink_parquet(self._base / path, mkdir=True, engine="streaming")
-        except BaseException as exc:
-            self.discard()
             if self._refused:
-                raise self._refused[0] from exc
+                raise self._refused[0]
+        except BaseException:
+            self.discard()
             raise
 
     def publish(self) -> tuple[PartFile, ...]:
@@ -96,9 +96,11 @@ class PartWriter:
             folder = part_folder(partition)
             self._require_keepable(folder)
         except HeadwaterError as exc:
-            # The engine reports an error of its own in place of this one.
+            # Raised in here, it leaves the engine writing behind our back, or waiting for ever.
             self._refused.append(exc)
-            raise
+            refused = f"{DATA_FOLDER}/{self._stem}-refused.parquet"
+            self._written[refused] = ()
+            return refused
         path = f"{folder}/{self._stem}-{len(self._written):05d}.parquet"
         self._written[path] = partition
         return path

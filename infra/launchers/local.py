@@ -66,7 +66,7 @@ def local_plan(profile: ClusterProfile, gpu_probe: GpuProbe) -> Plan:
 @contextmanager
 def open_local(candidate: Candidate) -> Iterator[Client]:
     """A client of a cluster on this machine; its workers end with the block."""
-    import dask
+    from dask import config as dask_config
     from distributed import Client, LocalCluster
     from distributed.comm.inproc import global_manager
 
@@ -81,9 +81,9 @@ def open_local(candidate: Candidate) -> Iterator[Client]:
         config["distributed.worker.memory.terminate"] = False
         # Dask asks which address leads to 8.8.8.8, and warns on a machine without a network.
         global_manager._ip = "127.0.0.1"
-    with dask.config.set(config):
+    with dask_config.set(config):
         if candidate.device is Device.CUDA:
-            from dask_cuda import LocalCUDACluster
+            from dask_cuda import LocalCUDACluster  # pyright: ignore[reportMissingImports] - an extra
 
             cluster = LocalCUDACluster(
                 n_workers=candidate.workers,

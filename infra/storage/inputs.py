@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote
 
 import polars as pl
@@ -42,6 +43,9 @@ from headwater.infra.storage.types import NULL_FOLDER, column_of, partition_lite
 from headwater.infra.storage.uris import Uri
 from headwater.infra.units import KIB, MIB
 
+if TYPE_CHECKING:
+    from polars._typing import PolarsDataType
+
 SUFFIXES = {
     ".parquet": Format.PARQUET,
     ".parq": Format.PARQUET,
@@ -51,7 +55,8 @@ SUFFIXES = {
     ".ndjson": Format.JSONL,
     ".json": Format.JSONL,
 }
-COMPRESSED = (".gz", ".zst")
+_CODECS: dict[str, Literal["gzip", "zstd"]] = {".gz": "gzip", ".zst": "zstd"}
+COMPRESSED = tuple(_CODECS)
 
 READERS = 16
 """Files whose schema is read together."""
@@ -121,10 +126,10 @@ class Input:
         """Size of all files as they are stored."""
         return sum(f.ref.size_bytes for f in self.files)
 
-    def summary(self) -> InputSummary:
-        """What a receipt says of it."""
+    def summary(self, side: str = "") -> InputSummary:
+        """What a receipt says of it, as the side table of that name or as the source."""
         return InputSummary(
-            self.uri, self.format, len(self.files), self.size_bytes, self.rows, self.version
+            self.uri, self.format, len(self.files), self.size_bytes, self.rows, self.version, side
         )
 
 
@@ -584,7 +589,7 @@ def _infer(data: Path | bytes, format_: Format) -> pl.Schema:
 def _first_lines(fs: Filesystem, ref: DataRef) -> bytes:
     """About ``SAMPLE_BYTES`` of text from the beginning, up to the end of a line."""
     data = fs.read(ref, 0, SAMPLE_BYTES)
-    codec = {".gz": "gzip", ".zst": "zstd"}.get(ref.uri[ref.uri.rfind(".") :].lower())
+    codec = _CODECS.get(ref.uri[ref.uri.rfind(".") :].lower())
     if codec is not None:
         unpacked = bytearray()
         stream = pa.CompressedInputStream(pa.BufferReader(data), codec)
@@ -643,9 +648,7 @@ def _require_no_new_keys(path: Path, types: Mapping[str, pl.DataType]) -> None:
         )
 
 
-def _new_keys(
-    found: pl.DataType | type[pl.DataType], have: pl.DataType | type[pl.DataType], prefix: str
-) -> Iterator[str]:
+def _new_keys(found: PolarsDataType, have: PolarsDataType, prefix: str) -> Iterator[str]:
     """Keys of ``found``, at any depth, that ``have`` lacks."""
     if isinstance(found, pl.List) and isinstance(have, pl.List):
         yield from _new_keys(found.inner, have.inner, prefix)

@@ -7,14 +7,19 @@ name, before anything starts.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import polars as pl
 import polars.selectors as cs
 
 from headwater.infra.errors import UnsupportedData
+
+if TYPE_CHECKING:
+    from polars._typing import PolarsDataType
 
 MAX_DECIMAL_DIGITS = 38
 NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
@@ -37,6 +42,9 @@ _KEPT = (
     pl.Binary,
     pl.Date,
 )
+_FINER = re.compile(r"column '.*' is finer than a microsecond at [-+:. \w]*\w")
+"""How a plan of ``conform`` says so; the text that ``_exact_cast`` makes fail."""
+
 _PARTITION_TYPES = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.Boolean, pl.String, pl.Date)
 
 
@@ -99,14 +107,25 @@ def column_of(name: str) -> pl.Expr:
 def conform(frame: pl.LazyFrame, have: pl.Schema, want: pl.Schema) -> pl.LazyFrame:
     """``frame`` with the columns of ``want``, in its order, cast without any loss.
 
-    A time stamp finer than a microsecond makes the plan fail when it is collected; its message
-    then holds the column and the value.
+    A time stamp finer than a microsecond makes the plan fail when it is collected;
+    ``finer_than_kept`` tells such a failure from others.
     """
     return frame.select(
         [
             _exact_cast(column_of(name), have[name], dtype, name).alias(name)
             for name, dtype in want.items()
         ]
+    )
+
+
+def finer_than_kept(error: BaseException) -> UnsupportedData | None:
+    """The refusal that a plan of ``conform`` failed with; ``None`` where it was another error."""
+    found = _FINER.search(str(error))
+    if found is None:
+        return None
+    return UnsupportedData(
+        f"{found[0]}, which a table cannot hold exactly",
+        hint="round it in the job, for example with .dt.truncate('1us')",
     )
 
 
@@ -228,7 +247,7 @@ def _holds_nanoseconds(dtype: pl.DataType) -> bool:
             return False
 
 
-def _instance(dtype: pl.DataType | type[pl.DataType]) -> pl.DataType:
+def _instance(dtype: PolarsDataType) -> pl.DataType:
     return dtype() if isinstance(dtype, type) else dtype
 
 

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import random
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -102,7 +103,7 @@ class Lake:
             mode=prepared.request.mode,
             app_id=prepared.run_key,
             revision=prepared.revision,
-            metadata={"run": "test"},
+            metadata={"run": uuid.uuid4().hex},
         )
 
     def run(self, candidate: Candidate | None = None, **request: Any) -> Commit:
@@ -315,8 +316,13 @@ def damaged(path: Path) -> None:
 
 
 def noise(rows: int) -> pl.DataFrame:
+    """Text that compresses, so that flipped bytes cannot pass for other text."""
     roll = random.Random(1)
-    return pl.DataFrame({"n": [roll.getrandbits(40) for _ in range(rows)]})
+    texts = [
+        f"{roll.choice(['alpha', 'beta', 'gamma'])}-{roll.randrange(10**6)}" * 3
+        for _ in range(rows)
+    ]
+    return pl.DataFrame({"s": texts})
 
 
 def test_damage_inside_a_page_names_the_file_and_commits_nothing(lake: Lake) -> None:
@@ -336,7 +342,9 @@ def test_a_damaged_side_table_is_named(lake: Lake, tmp_path: Path) -> None:
     noise(5000).write_parquet(side, compression="zstd")
     damaged(side)
     spec = lake.job(
-        "jobs_side", "    return frame.join(side, on='n', how='left')", signature="frame, side"
+        "jobs_side",
+        "    return frame.with_columns(s=pl.lit('x')).join(side, on='s', how='left')",
+        signature="frame, side",
     )
 
     with pytest.raises(DamagedFile, match=r"the side table .*side\.parquet cannot be read"):
