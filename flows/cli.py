@@ -36,10 +36,10 @@ def main() -> None:
     try:
         app()
     except SystemExit as exc:
-        from headwater.flows.console import EXIT_INTERRUPTED, leave_at_once
+        from headwater.flows.console import EXIT_INTERRUPTED, leave
 
         if exc.code == EXIT_INTERRUPTED:
-            leave_at_once(EXIT_INTERRUPTED)
+            leave(EXIT_INTERRUPTED)
         raise
 
 

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -29,6 +30,10 @@ EXIT_INTERRUPTED = 130
 
 PLAIN_SECONDS = 2.0
 """Seconds between two lines of progress where there is no terminal to draw on."""
+
+
+_PART_THREADS = "Dask-Default-Threads"
+"""How Dask calls the threads that do the parts where workers are in this process."""
 
 
 class Display(Protocol):
@@ -115,12 +120,16 @@ class Console:
         sys.exit(EXIT_INTERRUPTED)
 
 
-def leave_at_once(code: int) -> NoReturn:
-    """End this process and not wait for threads: a job may keep one in native code for long, and
-    Python's own end would crash there."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+def leave(code: int) -> NoReturn:
+    """End this process, at once where a part that was interrupted still computes in it.
+
+    Nothing stops such a thread in native code, and Python's own end would crash under it.
+    """
+    if any(thread.name.startswith(_PART_THREADS) for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 @contextmanager

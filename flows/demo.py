@@ -110,7 +110,7 @@ def _results(target: Path, receipt: RunReceipt) -> pl.DataFrame:
         .group_by("origin")
         .agg(
             flights=pl.len(),
-            cancelled_pct=(pl.col("cancelled").mean() * 100).round(1),
+            cancel_pct=(pl.col("cancelled").mean() * 100).round(1),
             late_pct=(pl.col("late").mean() * 100).round(1),
             delay_dry=delay.filter(~wet).mean().round(1),
             delay_wet=delay.filter(wet).mean().round(1),
