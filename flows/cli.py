@@ -22,10 +22,16 @@ run_app = typer.Typer(help="Run a flow now.", no_args_is_help=True, rich_markup_
 data_app = typer.Typer(help="Look at a dataset.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(run_app, name="run")
 app.add_typer(data_app, name="data")
+steps_app = typer.Typer(help="Jobs as lists of steps.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(steps_app, name="steps")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the whole trace of an error.")]
 Address = Annotated[str, typer.Argument(metavar="URI", help="Address of the dataset.")]
+Side = Annotated[
+    list[str] | None,
+    typer.Option("--side", metavar="NAME=URI", help="Small table that the job joins as NAME."),
+]
 Version = Annotated[
     int | None, typer.Option("--version", min=0, help="This version, not the last.")
 ]
@@ -97,12 +103,11 @@ def run_etl(
             help="polars.LazyFrame -> polars.LazyFrame, one row at a time. [default: copy]",
         ),
     ] = None,
-    side: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--side", metavar="NAME=URI", help="Small table for the job's parameter NAME."
-        ),
+    steps: Annotated[
+        Path | None,
+        typer.Option("--steps", metavar="FILE", help="TOML file of steps, instead of a job."),
     ] = None,
+    side: Side = None,
     partition_by: Annotated[
         list[str] | None,
         typer.Option("--partition-by", metavar="COLUMN", help="May be repeated."),
@@ -135,6 +140,7 @@ def run_etl(
             sources=source,
             target=target,
             job=job,
+            steps_file=steps,
             sides=_named(side or []),
             partition_by=[c for text in partition_by or [] for c in text.split(",") if c],
             mode=mode,
@@ -189,6 +195,52 @@ def data_read(
     console = Console(json, debug)
     with console.reporting():
         read(uri, version, limit, format_, console)
+
+
+@steps_app.command("list")
+def steps_list(json: Json = False, debug: Debug = False) -> None:
+    """Every kind of step, with what it does in one line."""
+    from headwater.flows.console import Console
+    from headwater.flows.steps_command import list_kinds
+
+    console = Console(json, debug)
+    with console.reporting():
+        list_kinds(console)
+
+
+@steps_app.command("show")
+def steps_show(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="One of `headwater steps list`.")],
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """What a kind of step does, its keys, and an example."""
+    from headwater.flows.console import Console
+    from headwater.flows.steps_command import show_kind
+
+    console = Console(json, debug)
+    with console.reporting():
+        show_kind(kind, console)
+
+
+@steps_app.command("check")
+def steps_check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML file of steps.")],
+    source: Annotated[
+        list[str],
+        typer.Option("--source", metavar="URI", help="What the steps are for; may be repeated."),
+    ],
+    side: Side = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Check a file of steps against a source: its plan and its result, without running it."""
+    from headwater.flows.console import Console
+    from headwater.flows.steps_command import check_file
+
+    console = Console(json, debug)
+    with console.reporting():
+        check_file(file, source, _named(side or []), console)
 
 
 @app.command()

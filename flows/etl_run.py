@@ -166,7 +166,7 @@ class EtlRun:
             target=str(prepared.target) if prepared else self.request.target,
             mode=self.request.mode,
             partition_by=(prepared.request if prepared else self.request).partition_by,
-            job=prepared.job.name if prepared else (self.request.job or "copy"),
+            job=prepared.job.name if prepared else self.request.job_name,
             dataset=self._dataset(),
             rows_in=counted.rows_in if counted else 0,
             rows_out=counted.rows_out if counted else 0,

@@ -2,9 +2,27 @@
 
 # No ``from __future__ import annotations`` here: Prefect resolves the types when a flow is run.
 
-from pydantic import BaseModel, ConfigDict, Field
+from pathlib import Path
+from typing import Annotated, Any
 
-from headwater.infra.models import JobRequest, Mode
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, TypeAdapter
+
+from headwater.infra.errors import InvalidRequest
+from headwater.infra.models import JobRequest, Mode, StepsText
+
+
+class _StepsForm:
+    """What a form shows for a list of steps: the models of all kinds.
+
+    They import Polars, so only a form does: the command spawns Prefect's server before that.
+    """
+
+    def __get_pydantic_json_schema__(
+        self, _: object, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        from headwater.tasks.steps.catalog import AnyStep
+
+        return handler(TypeAdapter(list[AnyStep]).core_schema)
 
 
 class EtlParameters(BaseModel):
@@ -29,9 +47,18 @@ class EtlParameters(BaseModel):
         " at a time. Empty copies the rows as they are.",
         examples=["jobs.trips:clean"],
     )
+    steps: Annotated[list[dict[str, Any]], _StepsForm()] = Field(
+        default_factory=list, description="The job as a list of steps, instead of a function."
+    )
+    steps_file: Path | None = Field(
+        default=None,
+        description="TOML file of steps, instead of a list; it is read where the run starts.",
+        examples=["jobs/trips.toml"],
+    )
     sides: dict[str, str] = Field(
         default_factory=dict,
-        description="Small tables that the job joins: name of the job's parameter -> address.",
+        description="Small tables that the job joins: name of the job's parameter, or of the steps'"
+        " side -> address.",
         examples=[{"airports": "s3://lake/airports.csv"}],
     )
     partition_by: list[str] = Field(
@@ -51,7 +78,11 @@ class EtlParameters(BaseModel):
     )
 
     def to_request(self) -> JobRequest:
-        """The same as a frozen value for the layers below."""
+        """The same as a frozen value for the layers below.
+
+        Raises:
+            HeadwaterError: The steps are refused.
+        """
         return JobRequest(
             sources=tuple(self.sources),
             target=self.target,
@@ -61,4 +92,20 @@ class EtlParameters(BaseModel):
             mode=self.mode,
             fresh=self.fresh,
             again=self.again,
+            steps=self._steps_text(),
         )
+
+    def _steps_text(self) -> StepsText | None:
+        if not self.steps and self.steps_file is None:
+            return None
+        from headwater.tasks.steps.files import load_steps, written_steps
+
+        if self.steps_file is None:
+            return StepsText("steps", written_steps(self.steps))
+        if self.steps:
+            raise InvalidRequest(
+                f"both steps and a file of steps ({self.steps_file}) are given",
+                hint="give one of the two",
+            )
+        file = load_steps(self.steps_file)
+        return StepsText(file.name, file.text)

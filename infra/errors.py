@@ -14,6 +14,7 @@
     ├── DataError             what the bytes say
     │   ├── DamagedFile       not readable as the format it claims to be
     │   ├── UnsupportedData   readable, but not exactly representable; refused by name
+    │   ├── ValueLost         a step would change or lose values, and was told not to
     │   └── SchemaMismatch    columns or types differ
     ├── RunError              while a run was under way
     │   ├── PartFailed        one part could not be finished
@@ -134,6 +135,10 @@ class DamagedFile(DataError):
 
 class UnsupportedData(DataError):
     """Data that could not be kept exactly, so it is refused by name."""
+
+
+class ValueLost(DataError):
+    """A step would lose values, or multiply rows, and was told to refuse that."""
 
 
 class SchemaMismatch(DataError):

@@ -169,6 +169,18 @@ class DatasetVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class StepsText:
+    """A job that is a list of steps, as the text (TOML or JSON) that describes it.
+
+    Attributes:
+        name: What messages and receipts call it.
+    """
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobRequest:
     """What a run was asked to do; nothing in it is resolved yet.
 
@@ -176,6 +188,7 @@ class JobRequest:
         sources: Addresses of the inputs: files, folders, globs or tables.
         target: Address of the dataset that is written.
         job: ``module:function`` that takes and gives a ``polars.LazyFrame``; ``None`` copies.
+        steps: A list of steps instead of a function.
         sides: Small tables that the job joins, by the name of the job's parameter.
         partition_by: Columns that the target is partitioned by.
         fresh: Do every part anew, also those that an earlier attempt finished.
@@ -192,6 +205,12 @@ class JobRequest:
     fresh: bool = False
     again: bool = False
     window: Window | None = None
+    steps: StepsText | None = None
+
+    @property
+    def job_name(self) -> str:
+        """What messages and receipts call the job."""
+        return self.steps.name if self.steps else self.job or "copy"
 
 
 @dataclass(frozen=True, slots=True)

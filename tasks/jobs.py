@@ -17,7 +17,7 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
@@ -25,7 +25,7 @@ from types import CodeType, ModuleType
 
 import polars as pl
 
-from headwater.infra.errors import InvalidRequest, UnknownName
+from headwater.infra.errors import HeadwaterError, InvalidRequest, UnknownName
 
 Transform = Callable[..., pl.LazyFrame]
 """``(frame, **sides) -> frame``; each side table is a keyword of its own name."""
@@ -76,6 +76,19 @@ class Job:
             _ShippedFinder.install(self.modules)
             function: Transform = getattr(importlib.import_module(module_name), function_name)
         return function
+
+    def check_sides(self, sides: Mapping[str, pl.LazyFrame]) -> None:
+        """Returns when the side tables are fit to be joined; a function looks for itself."""
+
+    def explained(
+        self,
+        error: BaseException,  # noqa: ARG002 - for jobs that know more
+        frames: Sequence[pl.LazyFrame],  # noqa: ARG002
+        sides: Mapping[str, pl.LazyFrame],  # noqa: ARG002
+        where: str,  # noqa: ARG002
+    ) -> HeadwaterError | None:
+        """What the job knows of why it failed on ``frames``; a function knows nothing."""
+        return None
 
 
 COPY = Job(spec="")

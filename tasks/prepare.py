@@ -32,6 +32,7 @@ from headwater.infra.storage.types import require_partitionable, stored_schema
 from headwater.infra.storage.uris import Uri
 from headwater.tasks.jobs import COPY, Job, find_job
 from headwater.tasks.scope import placeholder, require_row_scope
+from headwater.tasks.steps.job import steps_job
 
 KEY_LENGTH = 32
 """Hexadecimal digits of a run key: 128 bits."""
@@ -75,13 +76,13 @@ def prepare(request: JobRequest, *, folder: Path) -> Prepared:
         HeadwaterError: The request is refused; nothing was written.
     """
     target = _canonical(request.target)
+    job, request = _job(request, folder)
     _require_apart(request, target)
     dataset = Dataset(target)
     dataset.require_writable()
     if not request.partition_by:
         # A table keeps its partition columns; naming others is refused below.
         request = replace(request, partition_by=dataset.partition_by())
-    job = find_job(request.job, folder=folder) if request.job else COPY
     side_uris = _side_uris(request, job)
     source = open_input(request.sources)
     _require_outside(source, target)
@@ -94,6 +95,30 @@ def prepare(request: JobRequest, *, folder: Path) -> Prepared:
     revision, committed = _earlier(dataset, request, run_key)
     return Prepared(
         request, target, source, sides, job, result, schema, run_key, revision, committed
+    )
+
+
+def _job(request: JobRequest, folder: Path) -> tuple[Job, JobRequest]:
+    """The job, and the request with what the job itself says of side tables and partitions."""
+    if request.steps is None:
+        return find_job(request.job, folder=folder) if request.job else COPY, request
+    if request.job:
+        raise InvalidRequest(
+            f"both a function ({request.job}) and steps ({request.steps.name}) are given",
+            hint="give one of the two",
+        )
+    job, partition_by = steps_job(request.steps)
+    if request.partition_by and partition_by and request.partition_by != partition_by:
+        raise InvalidRequest(
+            f"{request.steps.name} partitions the target by {', '.join(partition_by)}, and"
+            f" --partition-by says {', '.join(request.partition_by)}",
+            hint="leave --partition-by out",
+        )
+    return job, replace(
+        request,
+        partition_by=partition_by or request.partition_by,
+        # Addresses of the request win over those of the joins.
+        sides=tuple({**dict(job.addresses), **dict(request.sides)}.items()),
     )
 
 

@@ -372,7 +372,8 @@ class _Inspector:
         within = place.within_list and key in names.WITHIN_LIST
         if key not in names.ROW_WISE and not within:
             return self._refuse(key, place, word=_function_word(key, payload))
-        if key == "StringExpr.Strptime" and payload[1]["format"] is None:
+        inferred = key == "StringExpr.Strptime" and payload[1]["format"] is None
+        if inferred and form.depends_on_rows(inputs[0]):  # one text has one format everywhere
             return self._refuse(key, place, names.INFERRED)
         if key == "Rank" and payload["options"]["method"] == "Random":
             return self._refuse(key, place, names.RANDOM)

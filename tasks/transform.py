@@ -87,6 +87,8 @@ def run_part(part: Part, spec: PartSpec) -> PartReceipt:
         PartFailed: The job failed on the part's rows.
     """
     phases = Phases()
+    sides: dict[str, pl.LazyFrame] = {}
+    frames: list[pl.LazyFrame] = []
     with ExitStack() as stack:
         tmp = Path(
             stack.enter_context(
@@ -125,7 +127,8 @@ def run_part(part: Part, spec: PartSpec) -> PartReceipt:
             # worker: the driver, which got the signal too, decides what happens.
             raise PartFailed(f"part {part.index} was interrupted") from exc
         except (Exception, pl.exceptions.PanicException) as exc:
-            raise _explained(part, spec, exc) from exc
+            known = spec.job.explained(exc, frames, sides, _named(part))
+            raise known or _explained(part, spec, exc) from exc
     receipt = PartReceipt(
         index=part.index,
         files=files,
@@ -185,7 +188,9 @@ def _sides(spec: PartSpec) -> dict[str, pl.LazyFrame]:
         return {}
     with _SIDES_LOCK:
         if spec.attempt_key not in _SIDES:
-            _SIDES[spec.attempt_key] = {name: _read_whole(side) for name, side in spec.sides}
+            read = {name: _read_whole(side) for name, side in spec.sides}
+            spec.job.check_sides({name: frame.lazy() for name, frame in read.items()})
+            _SIDES[spec.attempt_key] = read
         frames: Mapping[str, pl.DataFrame] = _SIDES[spec.attempt_key]
     return {name: frame.lazy() for name, frame in frames.items()}
 
@@ -241,14 +246,17 @@ def _explained(part: Part, spec: PartSpec, exc: BaseException) -> HeadwaterError
                         f"{Uri.parse(piece.ref.uri).display} cannot be read: {_first_line(damage)}",
                         hint="replace the file or leave it out, then run the same command again",
                     )
-    files = ", ".join(Uri.parse(s.ref.uri).name for s in part.slices[:3])
-    more = f" and {len(part.slices) - 3} more" if len(part.slices) > 3 else ""
     return PartFailed(
-        f"job {spec.job.name} failed on part {part.index} ({files}{more}):"
-        f" {type(exc).__name__}: {_first_line(exc)}",
+        f"job {spec.job.name} failed on {_named(part)}: {type(exc).__name__}: {_first_line(exc)}",
         hint="mend the job or its input, then run the same command again: finished parts are"
         " taken up unless the job's text changed",
     )
+
+
+def _named(part: Part) -> str:
+    files = ", ".join(Uri.parse(s.ref.uri).name for s in part.slices[:3])
+    more = f" and {len(part.slices) - 3} more" if len(part.slices) > 3 else ""
+    return f"part {part.index} ({files}{more})"
 
 
 def _worker_address() -> str:

@@ -1,0 +1,96 @@
+"""A step file as a job of a run: its text travels to the workers, which compile it there."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from headwater.infra.errors import HeadwaterError, ScopeViolation
+from headwater.infra.models import StepsText
+from headwater.tasks.jobs import Job
+from headwater.tasks.steps.compile import Compiled, compile_steps, require_unique_keys
+from headwater.tasks.steps.files import StepFile, parse_steps
+
+
+@dataclass(frozen=True, slots=True)
+class StepsJob(Job):
+    """A job that is a list of steps, all of scope ``rows``.
+
+    Its ``spec`` is the file's name.
+
+    Attributes:
+        text: The steps as TOML or JSON.
+        addresses: Side tables with the addresses that the joins give, where they give one.
+    """
+
+    text: str = ""
+    addresses: tuple[tuple[str, str], ...] = ()
+
+    def load(self) -> StepsTransform:
+        """The steps as a transform."""
+        return StepsTransform(parse_steps(self.text, self.spec))
+
+    def check_sides(self, sides: Mapping[str, pl.LazyFrame]) -> None:
+        """Returns when the side tables, whole, are fit to be joined.
+
+        Raises:
+            ValueLost: A join would multiply rows that must not be.
+        """
+        require_unique_keys(self.load().file.steps, sides)
+
+    def explained(
+        self,
+        error: BaseException,
+        frames: Sequence[pl.LazyFrame],
+        sides: Mapping[str, pl.LazyFrame],
+        where: str,
+    ) -> HeadwaterError | None:
+        """Which values were lost that made the job fail on ``frames``; else ``None``."""
+        if not frames:
+            return None
+        compiled = self.load().compiled(frames[0], sides)
+        found = (stage.explained(error, frames, sides, where) for stage in compiled.stages)
+        return next(filter(None, found), None)
+
+
+@dataclass(frozen=True, slots=True)
+class StepsTransform:
+    """Steps as a function from a frame to a frame."""
+
+    file: StepFile
+
+    def __call__(self, frame: pl.LazyFrame, **sides: pl.LazyFrame) -> pl.LazyFrame:
+        """The result of all steps on ``frame``."""
+        for stage in self.compiled(frame, sides).stages:
+            frame = stage.apply(frame, sides)
+        return frame
+
+    def compiled(self, frame: pl.LazyFrame, sides: Mapping[str, pl.LazyFrame]) -> Compiled:
+        """The steps on the columns of ``frame``."""
+        schemas = {name: side.collect_schema() for name, side in sides.items()}
+        return compile_steps(self.file.steps, frame.collect_schema(), schemas)
+
+
+def steps_job(steps: StepsText) -> tuple[StepsJob, tuple[str, ...]]:
+    """The job that ``steps`` are, and the columns that they partition the target by.
+
+    Raises:
+        HeadwaterError: The text is refused, as ``files.parse_steps`` says.
+        ScopeViolation: A step asks for rows together, which no run does yet.
+    """
+    file = parse_steps(steps.text, steps.name)
+    for numbered in file.steps:
+        scope = numbered.step.scope(()).kind
+        if scope != "rows":
+            raise ScopeViolation(
+                f"{numbered.label}: scope {scope} is not run yet",
+                hint="leave the step out, and do it on the table that is written",
+            )
+    digest = hashlib.sha256(steps.text.encode()).hexdigest()
+    sides = file.sides
+    addresses = tuple((name, uri) for name, uri in sides.items() if uri)
+    job = StepsJob(steps.name, (), digest, tuple(sides), text=steps.text, addresses=addresses)
+    return job, file.partition_by
