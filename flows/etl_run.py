@@ -97,7 +97,7 @@ class EtlRun:
             HeadwaterError: The request is refused; nothing was written.
         """
         if self._prepared is None:
-            with self._phase("scan"):
+            with self.phase("scan"):
                 self._plan = local_plan(self.profile, self._gpu_probe)
                 self._prepared = prepare(self.request, folder=self._folder)
         return self._prepared
@@ -109,7 +109,7 @@ class EtlRun:
         with clusters.open(self._plan) as cluster:
             self._seconds["cluster"] = time.perf_counter() - begun
             self._tries = cluster.tries
-            with self._phase("process"):
+            with self.phase("process"):
                 self._processed = process(
                     cluster.client,
                     prepared,
@@ -125,7 +125,7 @@ class EtlRun:
         if self._processed is None:
             raise RuntimeError("process() has not been called")
         receipts = self._processed.receipts
-        with self._phase("commit"):
+        with self.phase("commit"):
             self._committed = Dataset(prepared.target).commit(
                 [file for receipt in receipts for file in receipt.files],
                 schema=prepared.schema,
@@ -142,6 +142,15 @@ class EtlRun:
                 },
             )
         return self._committed.dataset
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count the time of the block under ``name`` in the receipt."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[name] = time.perf_counter() - begun
 
     def receipt(self, error: BaseException | None = None) -> RunReceipt:
         """What the run leaves behind, as it stands now.
@@ -220,14 +229,6 @@ class EtlRun:
     def _tell(self, progress: Progress) -> None:
         self._progress = progress
         self._on_progress(progress)
-
-    @contextmanager
-    def _phase(self, name: str) -> Iterator[None]:
-        begun = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._seconds[name] = time.perf_counter() - begun
 
 
 def _message(error: BaseException | None) -> str:

@@ -38,7 +38,8 @@ def receipt_rows(receipt: RunReceipt, *, folder: Path | None = None) -> list[tup
             )
         )
     else:
-        rows.append(("target", f"{target} (unchanged)"))
+        unchanged = "" if receipt.status is Status.INTERRUPTED else " (unchanged)"
+        rows.append(("target", f"{target}{unchanged}"))
     if receipt.status is not Status.ALREADY_COMMITTED:
         taken = f", {receipt.resumed_parts} taken up" if receipt.resumed_parts else ""
         retries = f", {receipt.retries} retries" if receipt.retries else ", no retry"

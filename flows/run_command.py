@@ -42,9 +42,10 @@ def run_etl(parameters: EtlParameters, console: Console) -> RunReceipt:
             run.keep(receipt)
             return receipt
         display.step("start Prefect's server" if api.is_own else "call Prefect's server")
-        with _no_garbage_collection():
-            from headwater.flows.etl import continuing, etl
-
+        with run.phase("prefect"):
+            with _no_garbage_collection():
+                from headwater.flows.etl import continuing, etl
+            api.wait()
         with api.session(), continuing(run):
             console.started = True
             display.step("parts")

@@ -232,15 +232,18 @@ def _explained(part: Part, spec: PartSpec, exc: BaseException) -> HeadwaterError
     if (refused := finer_than_kept(exc)) is not None:
         return refused
     for piece in part.slices:
-        with TemporaryDirectory(prefix="headwater-check-") as tmp, suppress(HeadwaterError):
-            with stage(piece.ref, directory=Path(tmp)) as staged:
-                try:
-                    _read(piece, staged, spec.source).collect(engine="streaming")
-                except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as damage:
-                    return DamagedFile(
-                        f"{Uri.parse(piece.ref.uri).display} cannot be read: {_first_line(damage)}",
-                        hint="replace the file or leave it out, then run the same command again",
-                    )
+        with (
+            TemporaryDirectory(prefix="headwater-check-") as tmp,
+            suppress(HeadwaterError),
+            stage(piece.ref, directory=Path(tmp)) as staged,
+        ):
+            try:
+                _read(piece, staged, spec.source).collect(engine="streaming")
+            except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as damage:
+                return DamagedFile(
+                    f"{Uri.parse(piece.ref.uri).display} cannot be read: {_first_line(damage)}",
+                    hint="replace the file or leave it out, then run the same command again",
+                )
     files = ", ".join(Uri.parse(s.ref.uri).name for s in part.slices[:3])
     more = f" and {len(part.slices) - 3} more" if len(part.slices) > 3 else ""
     return PartFailed(

@@ -122,7 +122,11 @@ def help_seconds() -> Result:
     """``headwater --help``."""
     seconds = [_seconds(lambda: _run([COMMAND, "--help"])) for _ in range(ROUNDS + 1)][1:]
     return Result(
-        "help", "start to end of the process", statistics.median(seconds), "s", 0.3,
+        "help",
+        "start to end of the process",
+        statistics.median(seconds),
+        "s",
+        0.3,
         {"headwater --help": statistics.median(seconds)},
     )
 
@@ -160,7 +164,11 @@ def small_run_with_server() -> Result:
         ][1:]
     value = statistics.median(seconds)
     return Result(
-        "small_run_with_server", "start to end of the process, 10,000 rows", value, "s", 7.0,
+        "small_run_with_server",
+        "start to end of the process, 10,000 rows",
+        value,
+        "s",
+        7.0,
         {"headwater run etl": value},
     )
 
