@@ -23,6 +23,7 @@ from headwater.infra.errors import (
     InvalidRequest,
     Overlap,
     UnknownName,
+    first_line,
 )
 from headwater.infra.models import DatasetVersion, JobRequest, Mode, to_jsonable
 from headwater.infra.storage.datasets import Dataset, LogEntry
@@ -199,7 +200,7 @@ def _result_schema(job: Job, source: Input, sides: Mapping[str, Input]) -> pl.Sc
 def _unknown_column(
     job: Job, source: Input, sides: Mapping[str, Input], exc: Exception
 ) -> HeadwaterError:
-    said = str(exc).splitlines()[0]
+    said = first_line(exc)
     quoted = said.split('"')
     name = quoted[1] if len(quoted) > 2 else said.split(";")[0].strip()
     known = [*source.schema, *(c for side in sides.values() for c in side.schema)]
@@ -213,7 +214,7 @@ def _plan_failed(job: Job, exc: Exception) -> InvalidRequest:
         (f"{f.filename}:{f.lineno}" for f in reversed(frames) if f.filename in shipped), ""
     )
     at = f" at {place}" if place else ""
-    said = (str(exc).strip() or type(exc).__name__).splitlines()[0]
+    said = first_line(exc)
     return InvalidRequest(
         f"job {job.name} cannot be planned{at}: {type(exc).__name__}: {said}",
         hint="mend the job; --debug shows the whole trace",

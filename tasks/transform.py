@@ -22,7 +22,13 @@ from typing import Literal
 import polars as pl
 from distributed import get_worker
 
-from headwater.infra.errors import DamagedFile, HeadwaterError, PartFailed, StoreUnavailable
+from headwater.infra.errors import (
+    DamagedFile,
+    HeadwaterError,
+    PartFailed,
+    StoreUnavailable,
+    first_line,
+)
 from headwater.infra.models import Device, Part, PartReceipt, Slice
 from headwater.infra.storage.inputs import Input, read_slice
 from headwater.infra.storage.runs import RunFolder
@@ -209,7 +215,7 @@ def _read_whole(side: Input) -> pl.DataFrame:
             return pl.concat(frames).collect()
         except pl.exceptions.PolarsError as exc:
             raise DamagedFile(
-                f"the side table {side.uri} cannot be read: {_first_line(exc)}",
+                f"the side table {side.uri} cannot be read: {first_line(exc)}",
                 hint="check or replace its files",
             ) from exc
 
@@ -241,14 +247,14 @@ def _explained(part: Part, spec: PartSpec, exc: BaseException) -> HeadwaterError
                 _read(piece, staged, spec.source).collect(engine="streaming")
             except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as damage:
                 return DamagedFile(
-                    f"{Uri.parse(piece.ref.uri).display} cannot be read: {_first_line(damage)}",
+                    f"{Uri.parse(piece.ref.uri).display} cannot be read: {first_line(damage)}",
                     hint="replace the file or leave it out, then run the same command again",
                 )
     files = ", ".join(Uri.parse(s.ref.uri).name for s in part.slices[:3])
     more = f" and {len(part.slices) - 3} more" if len(part.slices) > 3 else ""
     return PartFailed(
         f"job {spec.job.name} failed on part {part.index} ({files}{more}):"
-        f" {type(exc).__name__}: {_first_line(exc)}",
+        f" {type(exc).__name__}: {first_line(exc)}",
         hint="mend the job or its input, then run the same command again: finished parts are"
         " taken up unless the job's text changed",
     )
@@ -259,7 +265,3 @@ def _worker_address() -> str:
         return str(get_worker().address)
     except ValueError:
         return ""  # called outside of a Dask worker
-
-
-def _first_line(exc: BaseException) -> str:
-    return (str(exc).strip() or type(exc).__name__).splitlines()[0]

@@ -41,6 +41,7 @@ from headwater.infra.errors import (
     StoreUnavailable,
     UnknownName,
     UnsupportedData,
+    first_line,
 )
 from headwater.infra.models import DataRef, DatasetVersion, Mode, PartFile
 from headwater.infra.storage.filesystems import open_filesystem
@@ -300,7 +301,7 @@ class Dataset:
                 table = self._load()
                 if not _has_committed(table, app_id, revision):
                     raise StoreUnavailable(
-                        f"the commit to {self.uri.display} was not accepted: {_first_line(exc)}",
+                        f"the commit to {self.uri.display} was not accepted: {first_line(exc)}",
                         hint="run the same command again: finished parts are taken up",
                     ) from exc
             return self._found(app_id, revision, table, metadata)
@@ -330,7 +331,7 @@ class Dataset:
                 if str(version) not in known:
                     raise UnknownName.of("version", str(version), known, where=str(self)) from exc
             raise DamagedFile(
-                f"the log of the table {self.uri.display} cannot be read: {_first_line(exc)}",
+                f"the log of the table {self.uri.display} cannot be read: {first_line(exc)}",
                 hint="check that the table is whole; its log is in _delta_log/",
             ) from exc
 
@@ -370,7 +371,7 @@ class Dataset:
         except (ValueError, KeyError, TypeError, AttributeError) as exc:  # no JSON, or no Delta
             raise DamagedFile(
                 f"the log of the table {self.uri.display} cannot be read: version {version}:"
-                f" {_first_line(exc)}",
+                f" {first_line(exc)}",
                 hint="check that the table is whole; its log is in _delta_log/",
             ) from exc
 
@@ -562,7 +563,3 @@ def _log_text(value: object) -> str | None:
 
 def _names(columns: Sequence[str]) -> str:
     return ", ".join(columns) if columns else "no column"
-
-
-def _first_line(exc: BaseException) -> str:
-    return (str(exc).strip() or type(exc).__name__).splitlines()[0]

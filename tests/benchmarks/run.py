@@ -22,6 +22,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from headwater.infra.gpu import GpuReport
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
@@ -78,6 +82,7 @@ def main(only: str) -> None:
 def filter_derive_write() -> Result:
     """Filter, derive and write over TPC-H SF1 ``lineitem`` against Polars' own sink."""
     import polars as pl
+    from tests.benchmarks.jobs import ship
 
     from headwater.infra import clusters
     from headwater.infra.launchers.local import local_plan
@@ -85,7 +90,6 @@ def filter_derive_write() -> Result:
     from headwater.infra.profiles import load_profile
     from headwater.tasks.prepare import prepare
     from headwater.tasks.process import process
-    from tests.benchmarks.jobs import ship
 
     plan = local_plan(load_profile("local"), _no_gpu)
     with _lineitem() as source, TemporaryDirectory() as tmp, clusters.open(plan) as cluster:
@@ -225,7 +229,7 @@ def _etl(source: Path, target: str, environment: dict[str, str]) -> None:
     _run([COMMAND, "run", "etl", "--source", str(source), "--target", target], environment)
 
 
-def _no_gpu() -> object:
+def _no_gpu() -> GpuReport:
     from headwater.infra.gpu import GpuReport
 
     return GpuReport(reason="the benchmark compares CPU engines")

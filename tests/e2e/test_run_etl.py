@@ -20,7 +20,7 @@ from deltalake import DeltaTable
 from tests.e2e.conftest import COMMAND, Cli, Done, Prefect, require_golden
 from tests.emulators.s3 import Moto
 
-JOB = '''
+JOB = """
 import polars as pl
 from prices import SURCHARGE
 
@@ -30,7 +30,7 @@ def clean(frame: pl.LazyFrame, *, zones: pl.LazyFrame) -> pl.LazyFrame:
         .join(zones, on="zone", how="left")
         .with_columns(cost=pl.col("n") * SURCHARGE)
     )
-'''
+"""
 
 ORACLE = """
 SELECT n, t.zone AS zone, name, n * 3 AS cost
@@ -64,7 +64,7 @@ def etl(cli: Cli, *more: object) -> Done:
 def oracle(folder: Path) -> pl.DataFrame:
     query = ORACLE.format(trips=folder / "trips/*.parquet", zones=folder / "zones.csv")
     with duckdb.connect() as db:
-        frame = pl.DataFrame(db.execute(query).to_arrow_table())
+        frame = pl.DataFrame(db.sql(query).to_arrow_table())
     return frame.sort(frame.columns)
 
 
