@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -17,6 +18,8 @@ import polars as pl
 import psutil
 import pytest
 from tests.emulators.process import free_port, server
+
+from headwater.flows.prefect_child import template_path
 
 COMMAND = str(Path(sys.executable).with_name("headwater"))
 GOLDEN = Path(__file__).parent / "golden"
@@ -138,6 +141,9 @@ def clean_environment() -> dict[str, str]:
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
     """An ordinary `prefect server start`, as a user has one."""
     folder = tmp_path_factory.mktemp("prefect")
+    (folder / "home").mkdir()
+    if template_path().exists():  # else the server makes its database, which takes seconds more
+        shutil.copyfile(template_path(), folder / "home" / "prefect.db")
     port = free_port()
     command = [str(Path(sys.executable).with_name("prefect")), "server", "start"]
     environment = clean_environment() | {
