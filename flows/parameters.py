@@ -2,8 +2,9 @@
 
 # No ``from __future__ import annotations`` here: Prefect resolves the types when a flow is run.
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from headwater.infra.errors import InvalidRequest
 from headwater.infra.models import JobRequest, Mode
 
 
@@ -62,3 +63,10 @@ class EtlParameters(BaseModel):
             fresh=self.fresh,
             again=self.again,
         )
+
+
+def invalid(error: ValidationError) -> InvalidRequest:
+    """The first thing that is wrong with parameters, by the name of its field."""
+    first = error.errors()[0]
+    name = ".".join(str(step) for step in first["loc"])
+    return InvalidRequest(f"{name}: {first['msg']}", hint=f"correct the value of {name}")
