@@ -36,6 +36,7 @@ from headwater.infra.storage.datasets import Commit, Dataset
 from headwater.infra.storage.receipts import ReceiptStore
 from headwater.tasks.prepare import Prepared, prepare
 from headwater.tasks.process import Processed, Progress, process
+from headwater.tasks.scan import require_small
 
 if TYPE_CHECKING:
     from headwater.infra.models import InputSummary
@@ -99,7 +100,11 @@ class EtlRun:
         if self._prepared is None:
             with self.phase("scan"):
                 self._plan = local_plan(self.profile, self._gpu_probe)
-                self._prepared = prepare(self.request, folder=self._folder)
+                prepared = prepare(self.request, folder=self._folder)
+                memory_gib = min(c.memory_gib_per_worker for c in self._plan.candidates)
+                for name, side in prepared.sides:
+                    require_small(name, side, memory_gib=memory_gib)
+                self._prepared = prepared
         return self._prepared
 
     def process(self) -> Processed:
