@@ -129,7 +129,10 @@ def run_part(part: Part, spec: PartSpec) -> PartReceipt:
         except KeyboardInterrupt as exc:
             # Polars turns a Ctrl-C into this in whichever thread collects. It must not end the
             # worker: the driver, which got the signal too, decides what happens.
-            raise PartFailed(f"part {part.index} was interrupted") from exc
+            raise PartFailed(
+                f"part {part.index} was interrupted",
+                hint="run the same command again: finished parts are taken up",
+            ) from exc
         except (Exception, pl.exceptions.PanicException) as exc:
             raise _explained(part, spec, exc) from exc
     receipt = PartReceipt(

@@ -62,7 +62,7 @@ class Cli:
         self,
         *arguments: object,
         env: Mapping[str, str] | None = None,
-        before: Callable[[], None] | None = None,
+        before: Callable[[], object] | None = None,
     ) -> subprocess.Popen[str]:
         """Start a command in a process group of its own, as a shell does.
 
@@ -169,7 +169,9 @@ def alone(tmp_path: Path) -> Iterator[Cli]:
     """The command with no server to use: it starts one of its own."""
     folder = tmp_path / "work"
     folder.mkdir()
+    (tmp_path / "tmp").mkdir()
     environment = clean_environment() | {
+        "TMPDIR": str(tmp_path / "tmp"),
         "PREFECT_HOME": str(tmp_path / "prefect-home"),
         "HEADWATER_RECEIPTS": str(tmp_path / "receipts"),
         "XDG_CONFIG_HOME": str(tmp_path / "config"),
@@ -191,9 +193,10 @@ def headwater(alone: Cli, prefect_server: Prefect) -> Cli:
 
 
 def require_golden(name: str, value: object) -> None:
-    """Compare ``value`` with the file ``name``; write the file where it is not there yet."""
+    """Compare ``value`` with the file ``name``; one that is not there is written to be read."""
     path = GOLDEN / name
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
     if not path.exists():
-        path.write_text(text, encoding="utf-8")
-    assert json.loads(path.read_text("utf-8")) == json.loads(text), f"differs from {path}"
+        text = json.dumps(value, indent=2, ensure_ascii=False)
+        path.write_text(f"{text}\n", encoding="utf-8")
+        pytest.fail(f"{path} was not there; read what is in it now, and commit it")
+    assert value == json.loads(path.read_text("utf-8")), f"differs from {path}"

@@ -9,6 +9,7 @@ import re
 import select
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -263,6 +264,16 @@ def test_data_that_is_damaged_inside_fails_and_commits_nothing(trips: Cli) -> No
     assert trips.rows().equals(old)
     (kept,) = Path(trips.environment["HEADWATER_RECEIPTS"]).glob("*/*.json")
     assert json.loads(kept.read_text())["status"] == "failed"
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys; from headwater.flows.cli import main\n"
+    code += "try: main()\nfinally: print(*sys.modules, file=sys.stderr)"
+    arguments = [sys.executable, "-c", code, "--help"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert "demo" in done.stdout
+    heavy = {"prefect", "dask", "distributed", "pandas", "polars", "pyarrow", "deltalake", "fsspec"}
+    assert heavy.isdisjoint(done.stderr.split())
 
 
 def normal(receipt: dict[str, Any], folder: Path) -> Any:
