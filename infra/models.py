@@ -39,6 +39,15 @@ class Mode(StrEnum):
     """The new rows take the place of all rows in the partitions that the new rows have."""
 
 
+class Scope(StrEnum):
+    """Which rows a job has to see together."""
+
+    ROWS = "rows"
+    """One at a time: any cut of the input gives the same result, so parts run side by side."""
+    WHOLE = "whole"
+    """All of them: the job is one plan over the whole input, on one worker."""
+
+
 class Status(StrEnum):
     """How a run ended."""
 

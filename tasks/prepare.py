@@ -25,14 +25,14 @@ from headwater.infra.errors import (
     UnknownName,
     first_line,
 )
-from headwater.infra.models import DatasetVersion, JobRequest, Mode, to_jsonable
+from headwater.infra.models import DatasetVersion, JobRequest, Mode, Scope, to_jsonable
 from headwater.infra.storage.datasets import Dataset, LogEntry
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.inputs import Input, open_input
 from headwater.infra.storage.types import require_partitionable, stored_schema
 from headwater.infra.storage.uris import Uri
 from headwater.tasks.jobs import COPY, Job, find_job
-from headwater.tasks.scope import placeholder, require_row_scope
+from headwater.tasks.scope import placeholder, require_known_sources, require_row_scope
 
 KEY_LENGTH = 32
 """Hexadecimal digits of a run key: 128 bits."""
@@ -184,7 +184,8 @@ def _result_schema(job: Job, source: Input, sides: Mapping[str, Input]) -> pl.Sc
             ) from exc
         except Exception as exc:
             raise _plan_failed(job, exc) from exc
-        require_row_scope(plan, main, list(paths.values()), job.name)
+        check = require_row_scope if job.scope is Scope.ROWS else require_known_sources
+        check(plan, main, list(paths.values()), job.name)
         # Some types are only checked where rows would be, even when there is none: now that the
         # plan is known to be sound, it runs on files without rows.
         pl.DataFrame(schema=source.schema).write_parquet(main)

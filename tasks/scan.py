@@ -63,6 +63,30 @@ def require_small(name: str, side: Input, *, memory_gib: float) -> None:
         )
 
 
+def require_holdable(job: str, source: Input, *, memory_gib: float) -> None:
+    """Refuse a job over the whole of an input that one worker could not well hold.
+
+    Args:
+        memory_gib: Memory of one worker.
+    Raises:
+        InvalidRequest: The input is larger than that.
+    """
+    size = input_bytes(source)
+    if size > memory_gib * GIB:
+        raise InvalidRequest(
+            f"job {job} looks at the whole input, about {human_bytes(size)} in memory, and one"
+            f" worker has {memory_gib:.1f} GiB",
+            hint="filter or select in a run of scope rows first, or give a worker more memory in"
+            " the cluster profile",
+        )
+
+
+def whole(source: Input) -> tuple[Part, ...]:
+    """All of ``source`` as one part, also where it has no rows: a count of none is a row."""
+    parts = cut(source, max(1, input_bytes(source)))
+    return (Part(0, tuple(piece for part in parts for piece in part.slices)),)
+
+
 def cut(source: Input, target_bytes: int) -> tuple[Part, ...]:
     """Parts of about ``target_bytes``, in the order of the files.
 

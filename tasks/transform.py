@@ -106,7 +106,7 @@ def run_part(part: Part, spec: PartSpec) -> PartReceipt:
             frames = [_read(s, f, spec.source) for s, f in zip(part.slices, staged, strict=True)]
             with phases("transform"):
                 rows_in = sum(_rows(s, frame) for s, frame in zip(part.slices, frames, strict=True))
-                frame = spec.job.load()(pl.concat(frames), **sides)
+                frame = spec.job.load()(_together(frames, spec.source), **sides)
                 frame = conform(frame, spec.result, spec.schema)
                 writer = PartWriter(Uri.parse(spec.target), spec.run_key, part.index, tmp)
                 fallbacks = 0
@@ -158,7 +158,7 @@ def _stage_all(stack: ExitStack, refs: Sequence[object], tmp: Path) -> list[Stag
     """Every file of the part, brought together; a file that two slices share comes once."""
     unique = list(dict.fromkeys(refs))
     managers = [stage(ref, directory=tmp) for ref in unique]  # type: ignore[arg-type]
-    with ThreadPoolExecutor(min(STAGERS, len(managers))) as pool:
+    with ThreadPoolExecutor(min(STAGERS, len(managers) or 1)) as pool:
         entered = list(pool.map(lambda manager: manager.__enter__(), managers))
     for manager in managers:
         stack.push(manager)
@@ -174,6 +174,10 @@ def _read(piece: Slice, staged: StagedFile, source: Input) -> pl.LazyFrame:
         first_row=piece.first_row,
         rows=piece.rows,
     )
+
+
+def _together(frames: Sequence[pl.LazyFrame], source: Input) -> pl.LazyFrame:
+    return pl.concat(frames) if frames else pl.LazyFrame(schema=source.schema)
 
 
 def _rows(piece: Slice, frame: pl.LazyFrame) -> int:
