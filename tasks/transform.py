@@ -29,7 +29,7 @@ from headwater.infra.errors import (
     StoreUnavailable,
     first_line,
 )
-from headwater.infra.models import Device, Part, PartReceipt, Slice
+from headwater.infra.models import Device, Part, PartReceipt, Scope, Slice
 from headwater.infra.storage.inputs import Input, read_slice
 from headwater.infra.storage.runs import RunFolder
 from headwater.infra.storage.staging import StagedFile, stage
@@ -101,7 +101,7 @@ def run_part(part: Part, spec: PartSpec) -> PartReceipt:
         )
         try:
             with phases("stage"):
-                sides = _sides(spec)
+                sides = _sides(spec, stack, tmp)
                 staged = _stage_all(stack, [s.ref for s in part.slices], tmp)
             frames = [_read(s, f, spec.source) for s, f in zip(part.slices, staged, strict=True)]
             with phases("transform"):
@@ -192,8 +192,13 @@ _SIDES: dict[str, dict[str, pl.DataFrame]] = {}
 _SIDES_LOCK = Lock()
 
 
-def _sides(spec: PartSpec) -> dict[str, pl.LazyFrame]:
-    """The side tables as this process holds them; the first part of a run reads them."""
+def _sides(spec: PartSpec, stack: ExitStack, tmp: Path) -> dict[str, pl.LazyFrame]:
+    """The side tables as this process holds them; the first part of a run reads them.
+
+    A job over the whole input has one part, so its plan scans them and reads only what it uses.
+    """
+    if spec.job.scope is Scope.WHOLE:
+        return {name: _scanned(side, stack, tmp) for name, side in spec.sides}
     if not spec.sides:
         return {}
     with _SIDES_LOCK:
@@ -210,21 +215,24 @@ def release_sides(attempt_key: str) -> None:
 
 
 def _read_whole(side: Input) -> pl.DataFrame:
-    if not side.files:
-        return pl.DataFrame(schema=side.schema)
     with TemporaryDirectory(prefix="headwater-side-") as tmp, ExitStack() as stack:
-        staged = _stage_all(stack, [f.ref for f in side.files], Path(tmp))
-        frames = [
-            read_slice(s.path, side, partition=f.partition)
-            for f, s in zip(side.files, staged, strict=True)
-        ]
         try:
-            return pl.concat(frames).collect()
+            return _scanned(side, stack, Path(tmp)).collect()
         except pl.exceptions.PolarsError as exc:
             raise DamagedFile(
                 f"the side table {side.uri} cannot be read: {first_line(exc)}",
                 hint="check or replace its files",
             ) from exc
+
+
+def _scanned(side: Input, stack: ExitStack, tmp: Path) -> pl.LazyFrame:
+    """The side table as a scan of its staged files, for as long as ``stack`` is open."""
+    staged = _stage_all(stack, [f.ref for f in side.files], tmp)
+    frames = [
+        read_slice(s.path, side, partition=f.partition)
+        for f, s in zip(side.files, staged, strict=True)
+    ]
+    return _together(frames, side)
 
 
 # --- engines and errors ----------------------------------------------------------------------
