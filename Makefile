@@ -40,10 +40,9 @@ check: $(READY)  ## Lint, type-check, check the imports' direction and run the d
 	$(BIN)/lint-imports pyproject.toml --no-logo
 	$(BIN)/python -m pytest -q --doctest-modules .src/headwater
 
-trials: $(READY)  ## Run the long matrices in tests/trials
-	@if [ -d tests/trials ]; \
-	then $(BIN)/python -m pytest -m "trial and not gpu and not cloud" tests/trials; \
-	else echo "no trials: there is no folder tests/trials"; fi
+trials: $(READY) $(AZURITE_READY)  ## Run the long trials: what a test run has no time for
+	@HEADWATER_AZURITE=$(CURDIR)/.venv/azurite/node_modules/.bin/azurite-blob \
+		$(BIN)/python -m pytest -m "trial and not gpu and not cloud" --timeout 3600
 
 bench: $(READY)  ## Run the benchmarks, or one of them: make bench ONLY=name
 	@$(BIN)/python tests/benchmarks/run.py $(ONLY)

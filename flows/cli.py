@@ -132,22 +132,27 @@ def run_etl(
 
     console = Console(json, debug)
     with console.reporting():
-        from headwater.flows.parameters import EtlParameters
+        from pydantic import ValidationError
+
+        from headwater.flows.parameters import EtlParameters, invalid
         from headwater.flows.run_command import print_receipt
         from headwater.flows.run_command import run_etl as run
 
-        parameters = EtlParameters(
-            sources=source,
-            target=target,
-            job=job,
-            steps_file=steps,
-            sides=_named(side or []),
-            partition_by=[c for text in partition_by or [] for c in text.split(",") if c],
-            mode=mode,
-            profile=profile,
-            fresh=fresh,
-            again=again,
-        )
+        try:
+            parameters = EtlParameters(
+                sources=source,
+                target=target,
+                job=job,
+                steps_file=steps,
+                sides=_named(side or []),
+                partition_by=[c for text in partition_by or [] for c in text.split(",") if c],
+                mode=mode,
+                profile=profile,
+                fresh=fresh,
+                again=again,
+            )
+        except ValidationError as exc:
+            raise invalid(exc) from exc
         print_receipt(run(parameters, console), console)
 
 

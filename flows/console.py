@@ -5,11 +5,11 @@ Exit codes: 0 done, 1 the run failed, 2 refused before anything started, 130 int
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -30,10 +30,6 @@ EXIT_INTERRUPTED = 130
 
 PLAIN_SECONDS = 2.0
 """Seconds between two lines of progress where there is no terminal to draw on."""
-
-
-_PART_THREADS = "Dask-Default-Threads"
-"""How Dask calls the threads that do the parts where workers are in this process."""
 
 
 class Display(Protocol):
@@ -121,15 +117,15 @@ class Console:
 
 
 def leave(code: int) -> NoReturn:
-    """End this process, at once where a part that was interrupted still computes in it.
+    """End this process, and wait for no thread.
 
-    Nothing stops such a thread in native code, and Python's own end would crash under it.
+    A part that was interrupted in this process may still compute: nothing stops such a thread in
+    native code, and under it the end of the interpreter itself would crash.
     """
-    if any(thread.name.startswith(_PART_THREADS) for thread in threading.enumerate()):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import polars as pl
 
 from headwater.flows.console import Console
-from headwater.infra.errors import InvalidRequest, NotFound, UnknownName
+from headwater.infra.errors import DamagedFile, InvalidRequest, NotFound, UnknownName
 from headwater.infra.storage.datasets import Dataset, Snapshot
 from headwater.infra.storage.inputs import Input, open_input, read_slice
 from headwater.infra.storage.staging import stage
@@ -158,7 +158,13 @@ def _frames(source: Input, limit: int | None, tmp: Path) -> Iterator[pl.DataFram
             return
         with stage(file.ref, directory=tmp) as staged:
             frame = read_slice(staged.path, source, partition=file.partition, rows=left)
-            collected = frame.collect(engine="streaming")
+            try:
+                collected = frame.collect(engine="streaming")
+            except pl.exceptions.PolarsError as exc:
+                raise DamagedFile(
+                    f"{Uri.parse(file.ref.uri).display} cannot be read: {str(exc).splitlines()[0]}",
+                    hint="replace the file, or read an earlier version",
+                ) from exc
         yield collected
         if left is not None:
             left -= collected.height

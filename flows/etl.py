@@ -17,6 +17,7 @@ from prefect.cache_policies import NO_CACHE
 from headwater.flows.etl_run import EtlRun
 from headwater.flows.parameters import EtlParameters
 from headwater.flows.receipts import as_markdown
+from headwater.infra.errors import HeadwaterError
 from headwater.infra.models import RunReceipt, Status
 from headwater.infra.profiles import load_profile
 from headwater.tasks.process import Progress
@@ -50,16 +51,29 @@ def etl(parameters: EtlParameters) -> RunReceipt:
             process(run)
             commit(run)
     except BaseException as exc:
-        receipt = run.receipt(exc)
-        if receipt.status is not Status.REFUSED:
-            run.keep(receipt)
+        _leave(run, run.receipt(exc), on_page=isinstance(exc, Exception))
         raise
     receipt = run.receipt()
-    run.keep(receipt)
-    create_markdown_artifact(
-        markdown=as_markdown(receipt), key="receipt", description=f"Receipt of {receipt.target}"
-    )
+    _leave(run, receipt, on_page=True)
     return receipt
+
+
+def _leave(run: EtlRun, receipt: RunReceipt, *, on_page: bool) -> None:
+    """Keep the receipt and show it on the run's page.
+
+    What the run did stands whether or not its receipt can be kept.
+    """
+    if receipt.status is not Status.REFUSED:
+        try:
+            run.keep(receipt)
+        except (HeadwaterError, OSError) as exc:
+            get_run_logger().warning("the receipt could not be kept: %s", exc)
+    if on_page:
+        create_markdown_artifact(
+            markdown=as_markdown(receipt),
+            key="receipt",
+            description=f"Receipt of {receipt.target}",
+        )
 
 
 @task(persist_result=False, cache_policy=NO_CACHE)

@@ -29,6 +29,7 @@ from headwater.infra.models import (
     LaunchTry,
     Plan,
     RunReceipt,
+    Scope,
     Status,
 )
 from headwater.infra.profiles import ClusterProfile
@@ -36,6 +37,7 @@ from headwater.infra.storage.datasets import Commit, Dataset
 from headwater.infra.storage.receipts import ReceiptStore
 from headwater.tasks.prepare import Prepared, prepare
 from headwater.tasks.process import Processed, Progress, process
+from headwater.tasks.scan import require_holdable, require_small
 
 if TYPE_CHECKING:
     from headwater.infra.models import InputSummary
@@ -97,9 +99,15 @@ class EtlRun:
             HeadwaterError: The request is refused; nothing was written.
         """
         if self._prepared is None:
-            with self._phase("scan"):
+            with self.phase("scan"):
                 self._plan = local_plan(self.profile, self._gpu_probe)
-                self._prepared = prepare(self.request, folder=self._folder)
+                prepared = prepare(self.request, folder=self._folder)
+                memory_gib = min(c.memory_gib_per_worker for c in self._plan.candidates)
+                for name, side in prepared.sides:
+                    require_small(name, side, memory_gib=memory_gib)
+                if prepared.job.scope is Scope.WHOLE:
+                    require_holdable(prepared.job.name, prepared.source, memory_gib=memory_gib)
+                self._prepared = prepared
         return self._prepared
 
     def process(self) -> Processed:
@@ -109,7 +117,7 @@ class EtlRun:
         with clusters.open(self._plan) as cluster:
             self._seconds["cluster"] = time.perf_counter() - begun
             self._tries = cluster.tries
-            with self._phase("process"):
+            with self.phase("process"):
                 self._processed = process(
                     cluster.client,
                     prepared,
@@ -125,7 +133,7 @@ class EtlRun:
         if self._processed is None:
             raise RuntimeError("process() has not been called")
         receipts = self._processed.receipts
-        with self._phase("commit"):
+        with self.phase("commit"):
             self._committed = Dataset(prepared.target).commit(
                 [file for receipt in receipts for file in receipt.files],
                 schema=prepared.schema,
@@ -142,6 +150,15 @@ class EtlRun:
                 },
             )
         return self._committed.dataset
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count the time of the block under ``name`` in the receipt."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[name] = time.perf_counter() - begun
 
     def receipt(self, error: BaseException | None = None) -> RunReceipt:
         """What the run leaves behind, as it stands now.
@@ -220,14 +237,6 @@ class EtlRun:
     def _tell(self, progress: Progress) -> None:
         self._progress = progress
         self._on_progress(progress)
-
-    @contextmanager
-    def _phase(self, name: str) -> Iterator[None]:
-        begun = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._seconds[name] = time.perf_counter() - begun
 
 
 def _message(error: BaseException | None) -> str:

@@ -5,7 +5,14 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, TypeAdapter
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    TypeAdapter,
+    ValidationError,
+)
 
 from headwater.infra.errors import InvalidRequest
 from headwater.infra.models import JobRequest, Mode, StepsText
@@ -109,3 +116,10 @@ class EtlParameters(BaseModel):
             )
         file = load_steps(self.steps_file)
         return StepsText(file.name, file.text)
+
+
+def invalid(error: ValidationError) -> InvalidRequest:
+    """The first thing that is wrong with parameters, by the name of its field."""
+    first = error.errors()[0]
+    name = ".".join(str(step) for step in first["loc"])
+    return InvalidRequest(f"{name}: {first['msg']}", hint=f"correct the value of {name}")

@@ -18,6 +18,7 @@ def receipt_rows(receipt: RunReceipt, *, folder: Path | None = None) -> list[tup
         folder: Local paths below it are shown as relative to it.
     """
     rows = [("status", receipt.status.value)]
+    rows += [(k, v) for k, v in (("error", receipt.error), ("next", receipt.hint)) if v]
     for source in receipt.inputs:
         counted = "" if source.rows is None else f", {source.rows:,} rows"
         facts = (
@@ -38,7 +39,8 @@ def receipt_rows(receipt: RunReceipt, *, folder: Path | None = None) -> list[tup
             )
         )
     else:
-        rows.append(("target", f"{target} (unchanged)"))
+        unchanged = "" if receipt.status is Status.INTERRUPTED else " (unchanged)"
+        rows.append(("target", f"{target}{unchanged}"))
     if receipt.status is not Status.ALREADY_COMMITTED:
         taken = f", {receipt.resumed_parts} taken up" if receipt.resumed_parts else ""
         retries = f", {receipt.retries} retries" if receipt.retries else ", no retry"
@@ -71,7 +73,7 @@ def as_markdown(receipt: RunReceipt) -> str:
     """The receipt for the run's page."""
     lines = ["| | |", "|---|---|"]
     for label, text in receipt_rows(receipt):
-        escaped = text.replace("|", "\\|")
+        escaped = text.replace("|", "\\|").replace("\n", "<br>")
         lines.append(f"| **{label}** | {escaped} |")
     return "\n".join(lines)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -27,7 +28,7 @@ def run_etl(parameters: EtlParameters, console: Console) -> RunReceipt:
     """
     for name, value in QUIET_DASK.items():
         os.environ.setdefault(name, value)
-    with prefect_api() as api, console.display() as display:
+    with prefect_api() as api, console.display() as display, _scratch_folder():
         display.step("scan")
         with _no_garbage_collection():
             from headwater.flows.etl_run import EtlRun
@@ -42,14 +43,34 @@ def run_etl(parameters: EtlParameters, console: Console) -> RunReceipt:
             run.keep(receipt)
             return receipt
         display.step("start Prefect's server" if api.is_own else "call Prefect's server")
-        with _no_garbage_collection():
-            from headwater.flows.etl import continuing, etl
-
+        with run.phase("prefect"):
+            with _no_garbage_collection():
+                from headwater.flows.etl import continuing, etl
+            api.wait()
         with api.session(), continuing(run):
             console.started = True
             display.step("parts")
             # The parameters are a validated model already.
             return etl.with_options(validate_parameters=False)(parameters)
+
+
+@contextmanager
+def _scratch_folder() -> Iterator[None]:
+    """One folder for the temporary files of this process and of the workers that it starts.
+
+    It is removed at the end, with what a part that was interrupted had no time to remove.
+    """
+    before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
+    with tempfile.TemporaryDirectory(prefix="headwater-run-", ignore_cleanup_errors=True) as folder:
+        tempfile.tempdir = os.environ["TMPDIR"] = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+            if variable is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = variable
 
 
 @contextmanager

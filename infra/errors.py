@@ -163,3 +163,13 @@ class CommitConflict(RunError):
 
 class MissingDependency(HeadwaterError):
     """A package or a device that the request needs is not there."""
+
+
+def first_line(exc: BaseException) -> str:
+    """The first line of what ``exc`` says, or its type's name where it says nothing.
+
+    Examples:
+        >>> first_line(ValueError("it broke")), first_line(KeyError())
+        ('it broke', 'KeyError')
+    """
+    return (str(exc).strip() or type(exc).__name__).splitlines()[0]

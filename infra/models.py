@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -37,6 +37,15 @@ class Mode(StrEnum):
     """The new rows are added."""
     REPLACE = "replace"
     """The new rows take the place of all rows in the partitions that the new rows have."""
+
+
+class Scope(StrEnum):
+    """Which rows a job has to see together."""
+
+    ROWS = "rows"
+    """One at a time: any cut of the input gives the same result, so parts run side by side."""
+    WHOLE = "whole"
+    """All of them: the job is one plan over the whole input, on one worker."""
 
 
 class Status(StrEnum):
@@ -330,7 +339,7 @@ def to_jsonable(value: object) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_jsonable(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, datetime):
-        return value.isoformat()
+        return value.astimezone(UTC).isoformat()
     if isinstance(value, StrEnum):
         return value.value
     if isinstance(value, dict):

@@ -22,10 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
 from types import CodeType, ModuleType
+from typing import Literal, TypeVar
 
 import polars as pl
 
 from headwater.infra.errors import HeadwaterError, InvalidRequest, UnknownName
+from headwater.infra.models import Scope
 
 Transform = Callable[..., pl.LazyFrame]
 """``(frame, **sides) -> frame``; each side table is a keyword of its own name."""
@@ -34,6 +36,32 @@ _IMPORTS = RLock()
 
 _TEXT = "__headwater_source__"
 """Attribute of a job's loaded module: the text it was made from."""
+
+
+F = TypeVar("F", bound=Callable[..., object])
+
+_SCOPE = "__headwater_scope__"
+"""Attribute of a job's function: what ``job`` declared."""
+
+
+def job(*, scope: Literal["rows", "whole"] = "rows") -> Callable[[F], F]:
+    """Declares which rows a job has to see together.
+
+    Args:
+        scope: ``rows``, the default also without this, for a job that looks at one row at a
+            time; ``whole`` for one that looks across rows, as an aggregate or a sort does.
+
+    Example:
+        >>> @job(scope="whole")
+        ... def per_day(frame: pl.LazyFrame) -> pl.LazyFrame:
+        ...     return frame.group_by("day").agg(flights=pl.len())
+    """
+
+    def declare(function: F) -> F:
+        setattr(function, _SCOPE, Scope(scope))
+        return function
+
+    return declare
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +83,14 @@ class Job:
         modules: What a worker imports from text; empty for an installed module.
         digest: SHA-256 over the text of the job, in hexadecimal.
         sides: Names of the side tables that the function takes.
+        scope: Which rows the function has to see together.
     """
 
     spec: str
     modules: tuple[ShippedModule, ...] = ()
     digest: str = ""
     sides: tuple[str, ...] = ()
+    scope: Scope = Scope.ROWS
 
     @property
     def name(self) -> str:
@@ -76,6 +106,14 @@ class Job:
             _ShippedFinder.install(self.modules)
             function: Transform = getattr(importlib.import_module(module_name), function_name)
         return function
+
+    def schema_on(
+        self,
+        schema: pl.Schema,  # noqa: ARG002 - for jobs that know more
+        sides: Mapping[str, pl.Schema],  # noqa: ARG002
+    ) -> pl.Schema | None:
+        """Columns that the job gives on those, where it knows them without a plan."""
+        return None
 
     def check_sides(self, sides: Mapping[str, pl.LazyFrame]) -> None:
         """Returns when the side tables are fit to be joined; a function looks for itself."""
@@ -127,7 +165,8 @@ def find_job(spec: str, *, folder: Path) -> Job:
     _remember(modules)
     text = [m.source for m in modules] or [_source(module)]
     digest = hashlib.sha256("\0".join([spec, *text]).encode()).hexdigest()
-    return Job(spec, modules, digest, _side_names(spec, function))
+    scope = getattr(function, _SCOPE, Scope.ROWS)
+    return Job(spec, modules, digest, _side_names(spec, function), scope)
 
 
 def _import(name: str, root: Path) -> ModuleType:

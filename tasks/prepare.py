@@ -23,15 +23,16 @@ from headwater.infra.errors import (
     InvalidRequest,
     Overlap,
     UnknownName,
+    first_line,
 )
-from headwater.infra.models import DatasetVersion, JobRequest, Mode, to_jsonable
+from headwater.infra.models import DatasetVersion, JobRequest, Mode, Scope, to_jsonable
 from headwater.infra.storage.datasets import Dataset, LogEntry
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.inputs import Input, open_input
 from headwater.infra.storage.types import require_partitionable, stored_schema
 from headwater.infra.storage.uris import Uri
 from headwater.tasks.jobs import COPY, Job, find_job
-from headwater.tasks.scope import placeholder, require_row_scope
+from headwater.tasks.scope import placeholder, require_known_sources, require_row_scope
 from headwater.tasks.steps.job import steps_job
 
 KEY_LENGTH = 32
@@ -181,6 +182,10 @@ def _side_uris(request: JobRequest, job: Job) -> tuple[tuple[str, str], ...]:
 
 def _result_schema(job: Job, source: Input, sides: Mapping[str, Input]) -> pl.Schema:
     """Columns and types that the job gives, from its plan on frames without rows."""
+    if job.scope is Scope.WHOLE:
+        known = job.schema_on(source.schema, {name: side.schema for name, side in sides.items()})
+        if known is not None:
+            return known
     with TemporaryDirectory(prefix="headwater-plan-") as tmp:
         # No file is at these paths, so a job that reads data while its plan is built fails.
         main = Path(tmp) / "source.parquet"
@@ -208,7 +213,8 @@ def _result_schema(job: Job, source: Input, sides: Mapping[str, Input]) -> pl.Sc
             ) from exc
         except Exception as exc:
             raise _plan_failed(job, exc) from exc
-        require_row_scope(plan, main, list(paths.values()), job.name)
+        check = require_row_scope if job.scope is Scope.ROWS else require_known_sources
+        check(plan, main, list(paths.values()), job.name)
         # Some types are only checked where rows would be, even when there is none: now that the
         # plan is known to be sound, it runs on files without rows.
         pl.DataFrame(schema=source.schema).write_parquet(main)
@@ -224,7 +230,7 @@ def _result_schema(job: Job, source: Input, sides: Mapping[str, Input]) -> pl.Sc
 def _unknown_column(
     job: Job, source: Input, sides: Mapping[str, Input], exc: Exception
 ) -> HeadwaterError:
-    said = str(exc).splitlines()[0]
+    said = first_line(exc)
     quoted = said.split('"')
     name = quoted[1] if len(quoted) > 2 else said.split(";")[0].strip()
     known = [*source.schema, *(c for side in sides.values() for c in side.schema)]
@@ -238,7 +244,7 @@ def _plan_failed(job: Job, exc: Exception) -> InvalidRequest:
         (f"{f.filename}:{f.lineno}" for f in reversed(frames) if f.filename in shipped), ""
     )
     at = f" at {place}" if place else ""
-    said = (str(exc).strip() or type(exc).__name__).splitlines()[0]
+    said = first_line(exc)
     return InvalidRequest(
         f"job {job.name} cannot be planned{at}: {type(exc).__name__}: {said}",
         hint="mend the job; --debug shows the whole trace",

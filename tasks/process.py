@@ -14,10 +14,10 @@ from distributed import as_completed
 from distributed.scheduler import KilledWorker
 
 from headwater.infra.errors import HeadwaterError, PartFailed, WorkerLost
-from headwater.infra.models import Candidate, Device, Part, PartReceipt
+from headwater.infra.models import Candidate, Device, Part, PartReceipt, Scope
 from headwater.infra.storage.runs import RunFolder
 from headwater.tasks.prepare import Prepared
-from headwater.tasks.scan import cut, part_bytes
+from headwater.tasks.scan import cut, part_bytes, whole
 from headwater.tasks.transform import PartSpec, release_sides, run_part
 
 if TYPE_CHECKING:
@@ -73,13 +73,7 @@ def process(
     folder = RunFolder(prepared.target, prepared.attempt_key)
     if prepared.request.fresh:
         folder.forget()
-    threads = candidate.workers * candidate.threads_per_worker
-    size = part_bytes(
-        prepared.source,
-        memory_gib_per_thread=candidate.memory_gib_per_worker / candidate.threads_per_worker,
-        threads=threads,
-    )
-    parts = folder.agree_on_parts(cut(prepared.source, size))
+    parts = folder.agree_on_parts(_parts(prepared, candidate))
     finished = folder.finished()
     spec = _spec(prepared, candidate.device, gpu_fallback)
     run = _Run(client, spec, parts, finished, on_progress)
@@ -90,6 +84,17 @@ def process(
             _release(client, spec.attempt_key)
     receipts = tuple(run.receipts[index] for index in sorted(run.receipts))
     return Processed(receipts, len(finished), run.retries)
+
+
+def _parts(prepared: Prepared, candidate: Candidate) -> tuple[Part, ...]:
+    if prepared.job.scope is Scope.WHOLE:
+        return whole(prepared.source)
+    size = part_bytes(
+        prepared.source,
+        memory_gib_per_thread=candidate.memory_gib_per_worker / candidate.threads_per_worker,
+        threads=candidate.workers * candidate.threads_per_worker,
+    )
+    return cut(prepared.source, size)
 
 
 class _Run:

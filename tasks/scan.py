@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from headwater.infra.models import Format, Part, Slice
+from headwater.infra.errors import InvalidRequest
+from headwater.infra.models import Part, Slice
 from headwater.infra.storage.inputs import Input, InputFile
-from headwater.infra.units import GIB, MIB
+from headwater.infra.units import GIB, MIB, human_bytes
 
 MIN_PART_BYTES = 8 * MIB
 """Below this a part costs more to start than to do."""
@@ -18,7 +19,9 @@ MEMORY_SHARE = 8
 """A part may be this fraction of the memory of one thread: decoding and a join's output can each
 multiply what the file's metadata states."""
 
-TEXT_EXPANSION = {Format.CSV: 1, Format.JSONL: 1}
+SIDE_SHARE = 4
+"""A side table may be this fraction of a worker's memory."""
+
 COMPRESSED_EXPANSION = 6
 """Gzip and zstd text unpacks to about this multiple."""
 
@@ -30,10 +33,58 @@ def part_bytes(source: Input, *, memory_gib_per_thread: float, threads: int) -> 
         memory_gib_per_thread: Memory of one worker divided by its threads.
         threads: Threads of all workers; each should have something to do.
     """
-    total = sum(_file_bytes(file, source.format) for file in source.files)
+    total = input_bytes(source)
     by_memory = memory_gib_per_thread * GIB / MEMORY_SHARE
     by_threads = total / max(1, threads)
     return int(max(MIN_PART_BYTES, min(by_memory, by_threads, MAX_PART_BYTES)))
+
+
+def input_bytes(source: Input) -> int:
+    """Estimated size of all of ``source`` in memory, uncompressed."""
+    return sum(_file_bytes(file) for file in source.files)
+
+
+def require_small(name: str, side: Input, *, memory_gib: float) -> None:
+    """Refuse a side table that a worker could not well hold beside its parts.
+
+    Args:
+        memory_gib: Memory of one worker.
+    Raises:
+        InvalidRequest: It is larger than ``SIDE_SHARE`` of that.
+    """
+    size = input_bytes(side)
+    allowed = memory_gib * GIB / SIDE_SHARE
+    if size > allowed:
+        raise InvalidRequest(
+            f"side table '{name}' has about {human_bytes(size)} in memory; each worker holds it"
+            f" whole, and may spend {human_bytes(allowed)} on it",
+            hint="leave out rows and columns that the job does not need, or give workers more"
+            " memory in the cluster profile",
+        )
+
+
+def require_holdable(job: str, source: Input, *, memory_gib: float) -> None:
+    """Refuse a job over the whole of an input that one worker could not well hold.
+
+    Args:
+        memory_gib: Memory of one worker.
+    Raises:
+        InvalidRequest: The input is larger than that.
+    """
+    size = input_bytes(source)
+    if size > memory_gib * GIB:
+        raise InvalidRequest(
+            f"job {job} looks at the whole input, about {human_bytes(size)} in memory, and one"
+            f" worker has {memory_gib:.1f} GiB",
+            hint="filter or select in a run of scope rows first, or give a worker more memory in"
+            " the cluster profile",
+        )
+
+
+def whole(source: Input) -> tuple[Part, ...]:
+    """All of ``source`` as one part, also where it has no rows: a count of none is a row."""
+    parts = cut(source, max(1, input_bytes(source)))
+    return (Part(0, tuple(piece for part in parts for piece in part.slices)),)
 
 
 def cut(source: Input, target_bytes: int) -> tuple[Part, ...]:
@@ -64,7 +115,7 @@ def _pieces(source: Input, target_bytes: int) -> Iterator[Slice]:
     for file in source.files:
         if not file.row_groups:
             if file.rows != 0:
-                size = _file_bytes(file, source.format)
+                size = _file_bytes(file)
                 yield Slice(file.ref, 0, file.rows, size, file.partition)
             continue
         first_row = 0
@@ -79,12 +130,11 @@ def _pieces(source: Input, target_bytes: int) -> Iterator[Slice]:
             first_row += group.rows
 
 
-def _file_bytes(file: InputFile, format_: Format) -> int:
+def _file_bytes(file: InputFile) -> int:
     if file.row_groups:
         return sum(group.size_bytes for group in file.row_groups)
     compressed = file.ref.uri.lower().endswith((".gz", ".zst"))
-    factor = COMPRESSED_EXPANSION if compressed else TEXT_EXPANSION.get(format_, 1)
-    return file.ref.size_bytes * factor
+    return file.ref.size_bytes * (COMPRESSED_EXPANSION if compressed else 1)
 
 
 def _continues(last: Slice, piece: Slice) -> bool:

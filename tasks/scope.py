@@ -128,6 +128,25 @@ def require_row_scope(
     )
 
 
+def require_known_sources(
+    plan: pl.LazyFrame, main: Path, sides: Collection[Path], job_name: str
+) -> None:
+    """Returns when a plan over all rows reads its input and side tables and nothing else.
+
+    Raises:
+        ScopeViolation: It scans another file, whose version nobody pinned, or not its input.
+    """
+    wrong = (names.UNPINNED.text, names.NO_MAIN.text)
+    violations = [v for v in row_scope_violations(plan, main, sides) if v.reason in wrong]
+    if violations:
+        lines = [f"\n  - {v.node}, in {v.where}: {v.reason}" for v in violations]
+        hints = dict.fromkeys(v.hint for v in violations if v.hint)
+        raise ScopeViolation(
+            f"job {job_name} does not read what it was given:{''.join(lines)}",
+            hint="; ".join(hints),
+        )
+
+
 class _Refused(Exception):
     """The plan as a whole cannot be judged."""
 

@@ -24,8 +24,8 @@ class Reason:
 
 
 _ELSEWHERE = (
-    "hand the value in as a column of a side table and join it (the scopes key and whole, which "
-    "may look across rows, are not there yet)"
+    "declare it with @job(scope='whole') from headwater.tasks.jobs, and it runs over all rows on "
+    "one worker; or hand the value in as a column of a side table and join it"
 )
 
 AGGREGATE = Reason("takes all rows together", _ELSEWHERE)

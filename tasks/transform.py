@@ -22,8 +22,14 @@ from typing import Literal
 import polars as pl
 from distributed import get_worker
 
-from headwater.infra.errors import DamagedFile, HeadwaterError, PartFailed, StoreUnavailable
-from headwater.infra.models import Device, Part, PartReceipt, Slice
+from headwater.infra.errors import (
+    DamagedFile,
+    HeadwaterError,
+    PartFailed,
+    StoreUnavailable,
+    first_line,
+)
+from headwater.infra.models import Device, Part, PartReceipt, Scope, Slice
 from headwater.infra.storage.inputs import Input, read_slice
 from headwater.infra.storage.runs import RunFolder
 from headwater.infra.storage.staging import StagedFile, stage
@@ -97,12 +103,12 @@ def run_part(part: Part, spec: PartSpec) -> PartReceipt:
         )
         try:
             with phases("stage"):
-                sides = _sides(spec)
+                sides = _sides(spec, stack, tmp)
                 staged = _stage_all(stack, [s.ref for s in part.slices], tmp)
             frames = [_read(s, f, spec.source) for s, f in zip(part.slices, staged, strict=True)]
             with phases("transform"):
                 rows_in = sum(_rows(s, frame) for s, frame in zip(part.slices, frames, strict=True))
-                frame = spec.job.load()(pl.concat(frames), **sides)
+                frame = spec.job.load()(_together(frames, spec.source), **sides)
                 frame = conform(frame, spec.result, spec.schema)
                 writer = PartWriter(Uri.parse(spec.target), spec.run_key, part.index, tmp)
                 fallbacks = 0
@@ -125,7 +131,10 @@ def run_part(part: Part, spec: PartSpec) -> PartReceipt:
         except KeyboardInterrupt as exc:
             # Polars turns a Ctrl-C into this in whichever thread collects. It must not end the
             # worker: the driver, which got the signal too, decides what happens.
-            raise PartFailed(f"part {part.index} was interrupted") from exc
+            raise PartFailed(
+                f"part {part.index} was interrupted",
+                hint="run the same command again: finished parts are taken up",
+            ) from exc
         except (Exception, pl.exceptions.PanicException) as exc:
             known = spec.job.explained(exc, frames, sides, _named(part))
             raise known or _explained(part, spec, exc) from exc
@@ -152,7 +161,7 @@ def _stage_all(stack: ExitStack, refs: Sequence[object], tmp: Path) -> list[Stag
     """Every file of the part, brought together; a file that two slices share comes once."""
     unique = list(dict.fromkeys(refs))
     managers = [stage(ref, directory=tmp) for ref in unique]  # type: ignore[arg-type]
-    with ThreadPoolExecutor(min(STAGERS, len(managers))) as pool:
+    with ThreadPoolExecutor(min(STAGERS, len(managers) or 1)) as pool:
         entered = list(pool.map(lambda manager: manager.__enter__(), managers))
     for manager in managers:
         stack.push(manager)
@@ -170,6 +179,10 @@ def _read(piece: Slice, staged: StagedFile, source: Input) -> pl.LazyFrame:
     )
 
 
+def _together(frames: Sequence[pl.LazyFrame], source: Input) -> pl.LazyFrame:
+    return pl.concat(frames) if frames else pl.LazyFrame(schema=source.schema)
+
+
 def _rows(piece: Slice, frame: pl.LazyFrame) -> int:
     if piece.rows is not None:
         return piece.rows
@@ -182,8 +195,13 @@ _SIDES: dict[str, dict[str, pl.DataFrame]] = {}
 _SIDES_LOCK = Lock()
 
 
-def _sides(spec: PartSpec) -> dict[str, pl.LazyFrame]:
-    """The side tables as this process holds them; the first part of a run reads them."""
+def _sides(spec: PartSpec, stack: ExitStack, tmp: Path) -> dict[str, pl.LazyFrame]:
+    """The side tables as this process holds them; the first part of a run reads them.
+
+    A job over the whole input has one part, so its plan scans them and reads only what it uses.
+    """
+    if spec.job.scope is Scope.WHOLE:
+        return {name: _scanned(side, stack, tmp) for name, side in spec.sides}
     if not spec.sides:
         return {}
     with _SIDES_LOCK:
@@ -202,21 +220,24 @@ def release_sides(attempt_key: str) -> None:
 
 
 def _read_whole(side: Input) -> pl.DataFrame:
-    if not side.files:
-        return pl.DataFrame(schema=side.schema)
     with TemporaryDirectory(prefix="headwater-side-") as tmp, ExitStack() as stack:
-        staged = _stage_all(stack, [f.ref for f in side.files], Path(tmp))
-        frames = [
-            read_slice(s.path, side, partition=f.partition)
-            for f, s in zip(side.files, staged, strict=True)
-        ]
         try:
-            return pl.concat(frames).collect()
+            return _scanned(side, stack, Path(tmp)).collect()
         except pl.exceptions.PolarsError as exc:
             raise DamagedFile(
-                f"the side table {side.uri} cannot be read: {_first_line(exc)}",
+                f"the side table {side.uri} cannot be read: {first_line(exc)}",
                 hint="check or replace its files",
             ) from exc
+
+
+def _scanned(side: Input, stack: ExitStack, tmp: Path) -> pl.LazyFrame:
+    """The side table as a scan of its staged files, for as long as ``stack`` is open."""
+    staged = _stage_all(stack, [f.ref for f in side.files], tmp)
+    frames = [
+        read_slice(s.path, side, partition=f.partition)
+        for f, s in zip(side.files, staged, strict=True)
+    ]
+    return _together(frames, side)
 
 
 # --- engines and errors ----------------------------------------------------------------------
@@ -237,17 +258,20 @@ def _explained(part: Part, spec: PartSpec, exc: BaseException) -> HeadwaterError
     if (refused := finer_than_kept(exc)) is not None:
         return refused
     for piece in part.slices:
-        with TemporaryDirectory(prefix="headwater-check-") as tmp, suppress(HeadwaterError):
-            with stage(piece.ref, directory=Path(tmp)) as staged:
-                try:
-                    _read(piece, staged, spec.source).collect(engine="streaming")
-                except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as damage:
-                    return DamagedFile(
-                        f"{Uri.parse(piece.ref.uri).display} cannot be read: {_first_line(damage)}",
-                        hint="replace the file or leave it out, then run the same command again",
-                    )
+        with (
+            TemporaryDirectory(prefix="headwater-check-") as tmp,
+            suppress(HeadwaterError),
+            stage(piece.ref, directory=Path(tmp)) as staged,
+        ):
+            try:
+                _read(piece, staged, spec.source).collect(engine="streaming")
+            except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as damage:
+                return DamagedFile(
+                    f"{Uri.parse(piece.ref.uri).display} cannot be read: {first_line(damage)}",
+                    hint="replace the file or leave it out, then run the same command again",
+                )
     return PartFailed(
-        f"job {spec.job.name} failed on {_named(part)}: {type(exc).__name__}: {_first_line(exc)}",
+        f"job {spec.job.name} failed on {_named(part)}: {type(exc).__name__}: {first_line(exc)}",
         hint="mend the job or its input, then run the same command again: finished parts are"
         " taken up unless the job's text changed",
     )
@@ -264,7 +288,3 @@ def _worker_address() -> str:
         return str(get_worker().address)
     except ValueError:
         return ""  # called outside of a Dask worker
-
-
-def _first_line(exc: BaseException) -> str:
-    return (str(exc).strip() or type(exc).__name__).splitlines()[0]

@@ -47,7 +47,10 @@ class PartWriter:
         self._refused: list[HeadwaterError] = []
 
     def sink(self, frame: pl.LazyFrame, partition_by: Sequence[str]) -> None:
-        """Collect ``frame`` into files; on any error none of them is left."""
+        """Collect ``frame`` into files; on any error they are removed.
+
+        What the engine still finishes after it has failed is named by no receipt and no version.
+        """
         try:
             if partition_by:
                 frame.sink_parquet(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from headwater.infra.errors import MissingDependency
 from headwater.infra.gpu import GpuProbe
@@ -15,7 +18,8 @@ from headwater.infra.profiles import ClusterProfile
 from headwater.infra.units import GIB
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, LocalCluster
+    from tornado.ioloop import IOLoop
 
 MEMORY_SHARE = 0.6
 """Part of this machine's memory that workers may plan with; the rest is for the driver, Polars'
@@ -81,7 +85,7 @@ def open_local(candidate: Candidate) -> Iterator[Client]:
         config["distributed.worker.memory.terminate"] = False
         # Dask asks which address leads to 8.8.8.8, and warns on a machine without a network.
         global_manager._ip = "127.0.0.1"
-    with dask_config.set(config):
+    with dask_config.set(config), _loop(candidate.processes) as loop:
         if candidate.device is Device.CUDA:
             from dask_cuda import LocalCUDACluster  # pyright: ignore[reportMissingImports] - an extra
 
@@ -91,10 +95,11 @@ def open_local(candidate: Candidate) -> Iterator[Client]:
                 worker_dashboard_address=DASHBOARD_ADDRESS,
                 host="127.0.0.1",
                 rmm_async=True,
+                loop=loop,
             )
         else:
             cluster = LocalCluster(
-                n_workers=candidate.workers,
+                n_workers=0,  # they are started below, where an interrupt finds what to close
                 threads_per_worker=candidate.threads_per_worker,
                 processes=candidate.processes,
                 memory_limit=int(candidate.memory_gib_per_worker * GIB)
@@ -103,9 +108,68 @@ def open_local(candidate: Candidate) -> Iterator[Client]:
                 dashboard_address=DASHBOARD_ADDRESS,
                 worker_dashboard_address=DASHBOARD_ADDRESS,
                 host="127.0.0.1" if candidate.processes else None,
+                loop=loop,
             )
-        with cluster, Client(cluster, timeout=START_TIMEOUT, set_as_default=False) as client:
-            yield client
+        with cluster:
+            if candidate.device is not Device.CUDA:
+                cluster.scale(candidate.workers)
+                # Not `cluster.sync`: interrupted, it cancels the start, and what is left of one
+                # cannot be closed.
+                inner = cast("asyncio.AbstractEventLoop", cluster.sync(_running_loop))
+                starting = asyncio.run_coroutine_threadsafe(_started(cluster), inner)
+                try:
+                    starting.result()
+                finally:
+                    starting.exception()
+            with Client(cluster, timeout=START_TIMEOUT, set_as_default=False) as client:
+                try:
+                    yield client
+                except BaseException as exc:
+                    if not candidate.processes and not isinstance(exc, Exception):
+                        cluster.sync(_abandon, cluster)
+                    raise
+
+
+@contextmanager
+def _loop(processes: bool) -> Iterator[IOLoop]:
+    """Dask's event loop, in a thread that takes no SIGINT; nor do the workers started from it.
+
+    A terminal sends Ctrl-C to workers too. They would end with a trace each, and before the
+    driver has decided what becomes of their parts.
+    """
+    from distributed.utils import LoopRunner
+
+    if processes:
+        # Its start, with the first process, would unblock SIGINT in the thread that starts that.
+        resource_tracker.ensure_running()
+    runner = LoopRunner()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        runner.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    try:
+        yield cast("IOLoop", runner.loop)
+    finally:
+        runner.stop()
+
+
+async def _running_loop() -> asyncio.AbstractEventLoop:
+    return asyncio.get_running_loop()
+
+
+async def _started(cluster: LocalCluster) -> None:
+    await cluster
+
+
+async def _abandon(cluster: LocalCluster) -> None:
+    """Close workers that are threads here without the wait for the parts they have under way.
+
+    Their threads stay until the process ends; what they write no receipt names.
+    """
+    await asyncio.gather(
+        *(worker.close(executor_wait=False) for worker in cluster.workers.values())
+    )
 
 
 def _memory_gib() -> float:

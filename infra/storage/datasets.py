@@ -18,12 +18,14 @@ does. Until its first commit it reads as "no version yet".
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote, unquote
 
@@ -34,6 +36,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, RemoveAction
 
 from headwater.infra.errors import (
+    AccessDenied,
     CommitConflict,
     DamagedFile,
     NotFound,
@@ -41,6 +44,7 @@ from headwater.infra.errors import (
     StoreUnavailable,
     UnknownName,
     UnsupportedData,
+    first_line,
 )
 from headwater.infra.models import DataRef, DatasetVersion, Mode, PartFile
 from headwater.infra.storage.filesystems import open_filesystem
@@ -199,11 +203,14 @@ class Dataset:
         return tuple(self._load().metadata().partition_columns) if self.exists() else ()
 
     def require_writable(self) -> None:
-        """Refuse a target that holds something else than a table.
+        """Refuse a target that holds something else than a table, or could not be written.
 
         Raises:
             UnsupportedData: Foreign files are there.
+            AccessDenied: It is local, and this user may not write there.
         """
+        if self.uri.is_local:
+            _require_writable_folder(self.uri.path)
         if self.exists():
             return
         for ref in self._fs.list(self.uri):
@@ -300,7 +307,7 @@ class Dataset:
                 table = self._load()
                 if not _has_committed(table, app_id, revision):
                     raise StoreUnavailable(
-                        f"the commit to {self.uri.display} was not accepted: {_first_line(exc)}",
+                        f"the commit to {self.uri.display} was not accepted: {first_line(exc)}",
                         hint="run the same command again: finished parts are taken up",
                     ) from exc
             return self._found(app_id, revision, table, metadata)
@@ -330,7 +337,7 @@ class Dataset:
                 if str(version) not in known:
                     raise UnknownName.of("version", str(version), known, where=str(self)) from exc
             raise DamagedFile(
-                f"the log of the table {self.uri.display} cannot be read: {_first_line(exc)}",
+                f"the log of the table {self.uri.display} cannot be read: {first_line(exc)}",
                 hint="check that the table is whole; its log is in _delta_log/",
             ) from exc
 
@@ -370,7 +377,7 @@ class Dataset:
         except (ValueError, KeyError, TypeError, AttributeError) as exc:  # no JSON, or no Delta
             raise DamagedFile(
                 f"the log of the table {self.uri.display} cannot be read: version {version}:"
-                f" {_first_line(exc)}",
+                f" {first_line(exc)}",
                 hint="check that the table is whole; its log is in _delta_log/",
             ) from exc
 
@@ -393,6 +400,20 @@ class Dataset:
         version = table.version() if entry is None else entry.version
         ours = entry is not None and entry.headwater == json.loads(json.dumps(dict(metadata)))
         return Commit(_snapshot(str(self.uri), self._load(version)).as_version(), already=not ours)
+
+
+def _require_writable_folder(path: Path) -> None:
+    """Look at the folder, or at the one in which it would be made."""
+    there = next(p for p in (path, *path.parents) if p.exists())
+    if not there.is_dir():
+        raise AccessDenied(
+            f"cannot write to {path}: {there} is no folder", hint="name a folder as the target"
+        )
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise AccessDenied(
+            f"cannot write to {path}: this user may not write to {there}",
+            hint="choose another target, or change the folder's owner or mode",
+        )
 
 
 def part_folder(partition: Sequence[tuple[str, str | None]]) -> str:
@@ -562,7 +583,3 @@ def _log_text(value: object) -> str | None:
 
 def _names(columns: Sequence[str]) -> str:
     return ", ".join(columns) if columns else "no column"
-
-
-def _first_line(exc: BaseException) -> str:
-    return (str(exc).strip() or type(exc).__name__).splitlines()[0]

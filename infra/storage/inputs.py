@@ -33,6 +33,7 @@ from headwater.infra.errors import (
     SchemaMismatch,
     UnknownName,
     UnsupportedData,
+    first_line,
 )
 from headwater.infra.models import DataRef, Format, InputSummary
 from headwater.infra.storage.datasets import LOG_FOLDER, Dataset, schema_diff
@@ -513,7 +514,7 @@ def _footer(fs: Filesystem, ref: DataRef) -> _Footer:
         schema = pl.read_parquet_schema(io.BytesIO(tail))
     except (pa.ArrowException, OSError, pl.exceptions.PolarsError) as exc:
         raise DamagedFile(
-            f"{_display(ref)} has a broken Parquet footer: {_first_line(exc)}", hint=damaged
+            f"{_display(ref)} has a broken Parquet footer: {first_line(exc)}", hint=damaged
         ) from exc
     for index in range(metadata.num_columns):
         column = metadata.schema.column(index)
@@ -569,7 +570,7 @@ def _text_schema(fs: Filesystem, ref: DataRef, format_: Format, tmp: Path) -> _T
             ) from None
         except pl.exceptions.PolarsError as exc:
             raise DamagedFile(
-                f"{_display(ref)} cannot be read as {format_.value}: {_first_line(exc)}",
+                f"{_display(ref)} cannot be read as {format_.value}: {first_line(exc)}",
                 hint="check the file around that place",
             ) from exc
     return _TextSchema(schema, cut=not whole)
@@ -659,7 +660,3 @@ def _new_keys(found: PolarsDataType, have: PolarsDataType, prefix: str) -> Itera
                 yield f"{prefix}{field.name}"
             else:
                 yield from _new_keys(field.dtype, known[field.name], f"{prefix}{field.name}.")
-
-
-def _first_line(exc: BaseException) -> str:
-    return (str(exc).strip() or type(exc).__name__).splitlines()[0]

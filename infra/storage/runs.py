@@ -40,6 +40,14 @@ class PartList:
     version: int = PARTS_VERSION
 
 
+@dataclass(frozen=True, slots=True)
+class _Versioned:
+    """What the list of parts has in every format."""
+
+    version: int = PARTS_VERSION
+
+
+_VERSIONED = TypeAdapter(_Versioned)
 _PARTS = TypeAdapter(PartList)
 _RECEIPT = TypeAdapter(PartReceipt)
 
@@ -63,17 +71,18 @@ class RunFolder:
             return tuple(parts)
         data = self._fs.read(self._fs.stat(uri))
         try:
-            found = _PARTS.validate_json(data)
+            # Before the fields are checked, since a newer format may have others.
+            version = _VERSIONED.validate_json(data).version
+            if version > PARTS_VERSION:
+                raise UnsupportedData(
+                    f"{uri.display} was written by a newer Headwater (format {version})",
+                    hint="upgrade this one, or run with --fresh to begin anew",
+                )
+            return _PARTS.validate_json(data).parts
         except ValidationError as exc:
             raise DamagedFile(
                 f"{uri.display} is no list of parts", hint="run with --fresh to begin anew"
             ) from exc
-        if found.version > PARTS_VERSION:
-            raise UnsupportedData(
-                f"{uri.display} was written by a newer Headwater (format {found.version})",
-                hint="upgrade this one, or run with --fresh to begin anew",
-            )
-        return found.parts
 
     def leave(self, receipt: PartReceipt) -> None:
         """Put the receipt of a finished part; its files must be in place."""

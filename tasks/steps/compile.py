@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import polars as pl
 from polars.exceptions import PolarsError
 
-from headwater.infra.errors import DataError, HeadwaterError, InvalidRequest
+from headwater.infra.errors import DataError, HeadwaterError, InvalidRequest, first_line
 from headwater.tasks.steps.base import ROWS, Given, Scope
 from headwater.tasks.steps.columns import Partition, require_kept
 from headwater.tasks.steps.files import NumberedStep
@@ -167,7 +167,7 @@ def _result(numbered: NumberedStep, given: Given) -> pl.Schema:
     try:
         return numbered.step.result(given)
     except PolarsError as exc:
-        said = (str(exc).strip() or type(exc).__name__).splitlines()[0]
+        said = first_line(exc)
         raise InvalidRequest(said, hint="mend the step") from exc
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 from polars.exceptions import PanicException, PolarsError, StructFieldNotFoundError
 
-from headwater.infra.errors import InvalidRequest, ScopeViolation, UnknownName
+from headwater.infra.errors import InvalidRequest, ScopeViolation, UnknownName, first_line
 from headwater.tasks import scope_json as form
 from headwater.tasks import scope_names as names
 from headwater.tasks.scope import placeholder, row_scope_violations
@@ -141,7 +141,7 @@ def _casts_text_to_time(node: object, schema: pl.Schema) -> bool:
 
 
 def _refused(text: str, exc: BaseException) -> InvalidRequest:
-    said = (str(exc).strip() or type(exc).__name__).splitlines()[0]
+    said = first_line(exc)
     if isinstance(exc, StructFieldNotFoundError):
         said = f"no field '{said}'"
     lower = said.lower()

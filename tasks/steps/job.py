@@ -8,16 +8,17 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from headwater.infra.errors import HeadwaterError, ScopeViolation
-from headwater.infra.models import StepsText
+from headwater.infra.errors import HeadwaterError
+from headwater.infra.models import Scope, StepsText
 from headwater.tasks.jobs import Job
+from headwater.tasks.steps.base import ROWS
 from headwater.tasks.steps.compile import Compiled, compile_steps, require_unique_keys
 from headwater.tasks.steps.files import StepFile, parse_steps
 
 
 @dataclass(frozen=True, slots=True)
 class StepsJob(Job):
-    """A job that is a list of steps, all of scope ``rows``.
+    """A job that is a list of steps.
 
     Its ``spec`` is the file's name.
 
@@ -32,6 +33,10 @@ class StepsJob(Job):
     def load(self) -> StepsTransform:
         """The steps as a transform."""
         return StepsTransform(parse_steps(self.text, self.spec))
+
+    def schema_on(self, schema: pl.Schema, sides: Mapping[str, pl.Schema]) -> pl.Schema:
+        """Columns that the steps give: each step knows, without a plan."""
+        return compile_steps(self.load().file.steps, schema, sides).schema
 
     def check_sides(self, sides: Mapping[str, pl.LazyFrame]) -> None:
         """Returns when the side tables, whole, are fit to be joined.
@@ -79,18 +84,19 @@ def steps_job(steps: StepsText) -> tuple[StepsJob, tuple[str, ...]]:
 
     Raises:
         HeadwaterError: The text is refused, as ``files.parse_steps`` says.
-        ScopeViolation: A step asks for rows together, which no run does yet.
     """
     file = parse_steps(steps.text, steps.name)
-    for numbered in file.steps:
-        scope = numbered.step.scope(()).kind
-        if scope != "rows":
-            raise ScopeViolation(
-                f"{numbered.label}: scope {scope} is not run yet",
-                hint="leave the step out, and do it on the table that is written",
-            )
+    looks_across = any(numbered.step.scope(()) != ROWS for numbered in file.steps)
     digest = hashlib.sha256(steps.text.encode()).hexdigest()
     sides = file.sides
     addresses = tuple((name, uri) for name, uri in sides.items() if uri)
-    job = StepsJob(steps.name, (), digest, tuple(sides), text=steps.text, addresses=addresses)
+    job = StepsJob(
+        steps.name,
+        (),
+        digest,
+        tuple(sides),
+        Scope.WHOLE if looks_across else Scope.ROWS,
+        text=steps.text,
+        addresses=addresses,
+    )
     return job, file.partition_by

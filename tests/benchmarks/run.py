@@ -20,8 +20,13 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from headwater.infra.gpu import GpuReport
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
@@ -78,6 +83,7 @@ def main(only: str) -> None:
 def filter_derive_write() -> Result:
     """Filter, derive and write over TPC-H SF1 ``lineitem`` against Polars' own sink."""
     import polars as pl
+    from tests.benchmarks.jobs import ship
 
     from headwater.infra import clusters
     from headwater.infra.launchers.local import local_plan
@@ -85,10 +91,14 @@ def filter_derive_write() -> Result:
     from headwater.infra.profiles import load_profile
     from headwater.tasks.prepare import prepare
     from headwater.tasks.process import process
-    from tests.benchmarks.jobs import ship
 
     plan = local_plan(load_profile("local"), _no_gpu)
-    with _lineitem() as source, TemporaryDirectory() as tmp, clusters.open(plan) as cluster:
+    with (
+        _tables("lineitem") as folder,
+        TemporaryDirectory() as tmp,
+        clusters.open(plan) as cluster,
+    ):
+        source = folder / "lineitem.parquet"
         ours: list[float] = []
         polars: list[float] = []
 
@@ -115,6 +125,64 @@ def filter_derive_write() -> Result:
     )
 
 
+def tpch(query: str) -> Result:
+    """One TPC-H query on SF1, written as a job over the whole input, against its peers."""
+    import duckdb
+    import polars as pl
+    from tests.benchmarks import jobs
+    from tests.contract.test_tpch import Q1, Q3, Q6
+
+    from headwater.infra import clusters
+    from headwater.infra.launchers.local import local_plan
+    from headwater.infra.models import JobRequest
+    from headwater.infra.profiles import load_profile
+    from headwater.tasks.prepare import prepare
+    from headwater.tasks.process import process
+
+    sides = ("orders", "customer") if query == "q3" else ()
+    sql = {"q1": Q1, "q3": Q3, "q6": Q6}[query]
+    plan = local_plan(load_profile("local"), _no_gpu)
+    seconds: dict[str, list[float]] = {"headwater": [], "polars": [], "duckdb": []}
+    with (
+        _tables("lineitem", *sides) as folder,
+        TemporaryDirectory() as tmp,
+        clusters.open(plan) as cluster,
+        duckdb.connect() as database,
+    ):
+        for table in ("lineitem", *sides):
+            database.read_parquet(f"{folder}/{table}.parquet").create_view(table)
+
+        def headwater(i: int) -> None:
+            request = JobRequest(
+                (f"{folder}/lineitem.parquet",),
+                f"{tmp}/{query}-{i}",
+                f"tests.benchmarks.jobs:{query}",
+                tuple((side, f"{folder}/{side}.parquet") for side in sides),
+            )
+            prepared = prepare(request, folder=HERE.parent.parent)
+            process(cluster.client, prepared, cluster.candidate)
+
+        def polars() -> None:
+            frames = {side: pl.scan_parquet(f"{folder}/{side}.parquet") for side in sides}
+            job = getattr(jobs, query)
+            job(pl.scan_parquet(f"{folder}/lineitem.parquet"), **frames).collect(engine="streaming")
+
+        for i in range(ROUNDS + 1):
+            seconds["headwater"].append(_seconds(lambda i=i: headwater(i)))
+            seconds["polars"].append(_seconds(polars))
+            seconds["duckdb"].append(_seconds(lambda: database.sql(sql).fetchall()))
+    medians = {peer: statistics.median(times[1:]) for peer, times in seconds.items()}
+    allowed = max(1.3, (medians["polars"] + 0.1) / medians["polars"])
+    return Result(
+        f"tpch_{query}",
+        "scan to result in place, SF1, warm process, without the commit; peers to memory",
+        _ratio(seconds["headwater"][1:], seconds["polars"][1:]),
+        "x polars",
+        allowed,
+        medians,
+    )
+
+
 # --- the command -----------------------------------------------------------------------------
 
 
@@ -122,7 +190,11 @@ def help_seconds() -> Result:
     """``headwater --help``."""
     seconds = [_seconds(lambda: _run([COMMAND, "--help"])) for _ in range(ROUNDS + 1)][1:]
     return Result(
-        "help", "start to end of the process", statistics.median(seconds), "s", 0.3,
+        "help",
+        "start to end of the process",
+        statistics.median(seconds),
+        "s",
+        0.3,
         {"headwater --help": statistics.median(seconds)},
     )
 
@@ -160,7 +232,11 @@ def small_run_with_server() -> Result:
         ][1:]
     value = statistics.median(seconds)
     return Result(
-        "small_run_with_server", "start to end of the process, 10,000 rows", value, "s", 7.0,
+        "small_run_with_server",
+        "start to end of the process, 10,000 rows",
+        value,
+        "s",
+        7.0,
         {"headwater run etl": value},
     )
 
@@ -187,6 +263,9 @@ def small_run_without_server() -> Result:
 BENCHMARKS: dict[str, Callable[[], Result]] = {
     "help": help_seconds,
     "filter_derive_write": filter_derive_write,
+    "tpch_q1": partial(tpch, "q1"),
+    "tpch_q3": partial(tpch, "q3"),
+    "tpch_q6": partial(tpch, "q6"),
     "prefect_overhead": prefect_overhead,
     "small_run_with_server": small_run_with_server,
     "small_run_without_server": small_run_without_server,
@@ -217,7 +296,7 @@ def _etl(source: Path, target: str, environment: dict[str, str]) -> None:
     _run([COMMAND, "run", "etl", "--source", str(source), "--target", target], environment)
 
 
-def _no_gpu() -> object:
+def _no_gpu() -> GpuReport:
     from headwater.infra.gpu import GpuReport
 
     return GpuReport(reason="the benchmark compares CPU engines")
@@ -237,11 +316,12 @@ def _small_input():  # type: ignore[no-untyped-def]
 
 
 @contextmanager
-def _lineitem():  # type: ignore[no-untyped-def]
+def _tables(*names: str):  # type: ignore[no-untyped-def]
     with TemporaryDirectory() as tmp:
         generator = str(Path(sys.executable).with_name("tpchgen-cli"))
-        _run([generator, "parquet", "-s", "1", "--tables", "lineitem", "--output-dir", tmp])
-        yield Path(tmp) / "lineitem.parquet"
+        command = [generator, "parquet", "-s", "1", "--tables", ",".join(names)]
+        _run([*command, "--output-dir", tmp])
+        yield Path(tmp)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
 
 from headwater.infra.errors import (
     CommitConflict,
@@ -271,6 +272,8 @@ class DatasetContract:
         with pytest.raises(UnsupportedData, match=r"'p' holds .*, which reads back as null"):
             write(dataset, keyed({"x": [1], text: [2]}), ["p"], tmp_path)
 
+        assert list(open_filesystem(dataset.uri).list(dataset.uri)) == []
+
     def test_a_partition_column_may_have_any_plain_name(self, put: Any, rows: Any) -> None:
         frame = keyed({"x": [1], "y": [2]}).rename({"p": "_a.b-C~1"})
 
@@ -446,7 +449,7 @@ class DatasetContract:
     ) -> None:
         """A client library that sends the commit again finds its own file in the way."""
         put(numbers(0, 1), "before", Mode.APPEND)
-        conflict = deltalake.exceptions.CommitFailedError("version 2 already exists")
+        conflict = CommitFailedError("version 2 already exists")
         after_first_try(monkeypatch, conflict)
 
         done = put(numbers(1, 3), "a", Mode.APPEND)

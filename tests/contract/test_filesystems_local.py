@@ -15,8 +15,6 @@ from headwater.infra.storage.filesystems.local import TEMPORARY_PREFIX
 from headwater.infra.storage.filesystems.protocol import Filesystem
 from headwater.infra.storage.uris import Uri
 
-pytestmark = pytest.mark.unit
-
 NOBODY = 65534
 
 

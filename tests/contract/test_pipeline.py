@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import random
 import sys
 import uuid
@@ -32,7 +33,7 @@ from headwater.infra.models import Candidate, Device, JobRequest, Mode, Plan
 from headwater.infra.storage.datasets import Commit, Dataset
 from headwater.infra.storage.inputs import open_input, read_slice
 from headwater.infra.storage.uris import Uri
-from headwater.tasks import scan, transform
+from headwater.tasks import scan, transform, write
 from headwater.tasks.prepare import Prepared, prepare
 from headwater.tasks.process import MAX_TRIES, Processed, Progress, process
 
@@ -284,9 +285,7 @@ def test_an_input_without_rows_makes_an_empty_version(lake: Lake) -> None:
 def test_an_empty_table_is_an_input_too(lake: Lake, tmp_path: Path) -> None:
     lake.put("a.parquet", numbers(0, 0))
     lake.run()
-    second = Lake.__new__(Lake)
-    (tmp_path / "second").mkdir()
-    second.__init__(tmp_path / "second", lake.cluster)  # type: ignore[misc]
+    second = Lake(new(tmp_path / "second"), lake.cluster)
 
     done = second.run(sources=(str(lake.target),))
 
@@ -400,6 +399,30 @@ def test_an_empty_partition_value_is_refused_and_leaves_no_part(lake: Lake) -> N
     assert list(lake.target.rglob("*.parquet")) == []
 
 
+@pytest.mark.parametrize("text", ["x" * 300, "ü" * 45])
+def test_a_partition_value_that_no_folder_can_be_named_after_is_refused(
+    lake: Lake, text: str
+) -> None:
+    lake.put("a.parquet", pl.DataFrame({"n": [1, 2], "p": ["x", text]}))
+
+    with pytest.raises(UnsupportedData, match="is too long to name a folder"):
+        lake.process(lake.prepare(partition_by=("p",)))
+
+    assert list(lake.target.rglob("*.parquet")) == []
+
+
+def test_a_column_with_too_many_values_makes_no_partitions(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write, "MAX_PARTITIONS", 3)
+    lake.put("a.parquet", pl.DataFrame({"n": range(50), "p": range(50)}))
+
+    with pytest.raises(UnsupportedData, match="more than 3 partitions"):
+        lake.process(lake.prepare(partition_by=("p",)))
+
+    assert list(lake.target.rglob("*.parquet")) == []
+
+
 def test_a_job_that_fails_on_the_rows_names_itself(lake: Lake) -> None:
     lake.put("a.parquet", pl.DataFrame({"s": ["1", "x"]}))
     spec = lake.job("jobs_strict", "    return frame.with_columns(pl.col('s').cast(pl.Int64))")
@@ -440,16 +463,14 @@ def test_the_same_append_twice_is_there_already(lake: Lake) -> None:
 
 
 def test_an_append_stays_done_after_other_commits(lake: Lake) -> None:
-    lake.put("a.parquet", numbers(0, 3))
-    first = lake.run(mode=Mode.APPEND)
-    lake.put("a.parquet", numbers(3, 6))
-    lake.run(mode=Mode.APPEND)
-    assert lake.numbers() == list(range(6))
+    a, b = lake.put("a.parquet", numbers(0, 2)), lake.put("b.parquet", numbers(2, 3))
+    first = lake.run(mode=Mode.APPEND, sources=(str(a),))
+    lake.run(mode=Mode.APPEND, sources=(str(b),))
 
-    # The first file again, with its time stamp: the very same pinned input.
-    lake.put("b.parquet", numbers(6, 7))
-    assert lake.prepare(mode=Mode.APPEND).committed is None
-    assert first.dataset.rows == 3
+    prepared = lake.prepare(mode=Mode.APPEND, sources=(str(a),))
+
+    assert prepared.committed == first.dataset
+    assert lake.numbers() == [0, 1, 2]
 
 
 def test_again_appends_once_more(lake: Lake) -> None:
@@ -724,7 +745,7 @@ def killed_once(lake: Lake) -> None:
     for number in range(4):
         lake.put(f"{number}.parquet", numbers(number, number + 1))
     marker = str(lake.jobs / "killed")
-    body = KILL.format(marker=marker, mark="marker.touch()", driver=__import__("os").getpid())
+    body = KILL.format(marker=marker, mark="marker.touch()", driver=os.getpid())
     prepared = lake.prepare(job=lake.job("jobs_once", body))
 
     processed = lake.process(prepared)
@@ -737,7 +758,7 @@ def killed_once(lake: Lake) -> None:
 
 def killed_always(lake: Lake) -> None:
     lake.put("a.parquet", numbers(0, 3))
-    body = KILL.format(marker="/no/marker", mark="pass", driver=__import__("os").getpid())
+    body = KILL.format(marker="/no/marker", mark="pass", driver=os.getpid())
 
     with pytest.raises(WorkerLost, match="its worker died 3 times, probably for lack of memory"):
         lake.process(lake.prepare(job=lake.job("jobs_always", body)))

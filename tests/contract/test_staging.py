@@ -138,7 +138,6 @@ class StagingContract:
             assert first.path.read_bytes() == second.path.read_bytes() == TEXT
 
 
-@pytest.mark.unit
 class TestFromLocalFiles(StagingContract):
     @pytest.fixture
     def root(self, tmp_path: Path) -> Uri:
@@ -177,7 +176,6 @@ class TestFromLocalFiles(StagingContract):
             body()
 
 
-@pytest.mark.emulated
 class TestFromS3(StagingContract):
     @pytest.fixture
     def root(self, moto: Moto) -> Uri:

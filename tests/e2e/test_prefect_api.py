@@ -29,8 +29,6 @@ from headwater.flows.prefect_api import (
 )
 from headwater.flows.prefect_child import template_path
 
-pytestmark = pytest.mark.e2e
-
 DRIVER = """
 import signal, sys, time
 from headwater.flows.prefect_api import prefect_api

@@ -13,8 +13,6 @@ from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.filesystems.protocol import Filesystem
 from headwater.infra.storage.uris import Uri
 
-pytestmark = pytest.mark.emulated
-
 
 class TestAzure(ObjectStoreContract):
     @pytest.fixture

@@ -18,8 +18,6 @@ from headwater.infra.storage.filesystems.protocol import Filesystem
 from headwater.infra.storage.uris import Uri
 from headwater.infra.units import MIB
 
-pytestmark = pytest.mark.emulated
-
 
 class Script:
     """Fails the first ``times`` requests of one method whose path holds ``text``."""

@@ -13,8 +13,6 @@ from headwater.infra.errors import AccessDenied
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.uris import Uri
 
-pytestmark = pytest.mark.emulated
-
 
 class TestGcs(ObjectStoreContract):
     @pytest.fixture

@@ -11,8 +11,6 @@ from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.filesystems.objects import safe_endpoint
 from headwater.infra.storage.uris import Uri
 
-pytestmark = pytest.mark.unit
-
 
 def run(program: str) -> str:
     done = subprocess.run(

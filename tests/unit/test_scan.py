@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headwater.infra.errors import InvalidRequest
 from headwater.infra.models import DataRef, Format, Part
 from headwater.infra.storage.inputs import Input, InputFile, RowGroup
 from headwater.infra.units import GIB, MIB
@@ -19,6 +20,7 @@ from headwater.tasks.scan import (
     MIN_PART_BYTES,
     cut,
     part_bytes,
+    require_small,
 )
 
 
@@ -131,3 +133,13 @@ def test_a_part_is_sized_to_memory_threads_and_bounds() -> None:
     assert part_bytes(small, memory_gib_per_thread=2, threads=4) == MIN_PART_BYTES
     middle = an_input([a_file(0, [(10**6, 100 * MIB)])])
     assert part_bytes(middle, memory_gib_per_thread=8, threads=4) == 25 * MIB
+
+
+def test_a_side_table_that_a_worker_could_not_hold_is_refused() -> None:
+    side = an_input([a_file(0, [(1, 3 * GIB)])])
+
+    require_small("weather", side, memory_gib=12)
+    with pytest.raises(InvalidRequest, match=r"side table 'weather' has about 3.0 GiB") as caught:
+        require_small("weather", side, memory_gib=11)
+
+    assert "more memory" in caught.value.hint

@@ -24,8 +24,6 @@ from polars.exceptions import ComputeError
 from headwater.infra.errors import ScopeViolation
 from headwater.tasks import scope, scope_json, scope_names
 
-pytestmark = pytest.mark.unit
-
 ROWS = 40
 CUTS = (2, 7, ROWS)
 MAIN, SIDE = Path("/placeholder/main.parquet"), Path("/placeholder/side.parquet")

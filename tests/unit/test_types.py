@@ -136,7 +136,7 @@ def test_a_time_stamp_finer_than_a_microsecond_names_column_and_value(zone: str 
 def test_nanoseconds_inside_are_refused_by_name(dtype: pl.DataType) -> None:
     frame = pl.DataFrame(schema={"inside": dtype})
 
-    with pytest.raises(UnsupportedData, match="column 'inside' of type .* holds nanoseconds"):
+    with pytest.raises(UnsupportedData, match=r"column 'inside' of type .* holds nanoseconds"):
         stored(frame)
 
 

@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 from headwater.infra.errors import InvalidUri
 from headwater.infra.storage.uris import Scheme, Uri
 
-pytestmark = pytest.mark.unit
-
 AZURE_FORMS = (
     "abfss://raw@acct.dfs.core.windows.net/2024/x.csv",
     "abfs://raw@acct.dfs.core.windows.net/2024/x.csv",
