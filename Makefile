@@ -20,7 +20,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-inp
 # Pyright runs on the system's Node and must neither look for a newer self nor complain of its age.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help demo test check trials bench lock clean setup
+.PHONY: help demo test check trials bench docs lock clean setup
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -46,6 +46,9 @@ trials: $(READY) $(AZURITE_READY)  ## Run the long trials: what a test run has n
 
 bench: $(READY)  ## Run the benchmarks, or one of them: make bench ONLY=name
 	@$(BIN)/python tests/benchmarks/run.py $(ONLY)
+
+docs: $(READY)  ## Write docs/steps.md anew from the docstrings of the steps
+	@$(BIN)/python -m headwater.tasks.steps.docs docs/steps.md
 
 lock:  ## Renew requirements.lock from pyproject.toml (UPGRADE=1: to the newest versions)
 	@[ -x "$$(command -v $(UV))" ] || { $(PYTHON) -m venv build/lock && build/lock/bin/pip install -q uv; }

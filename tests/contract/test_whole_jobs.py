@@ -12,7 +12,7 @@ import pytest
 from headwater.flows.etl_run import EtlRun
 from headwater.infra.errors import InvalidRequest, ScopeViolation
 from headwater.infra.gpu import GpuReport
-from headwater.infra.models import JobRequest, RunReceipt
+from headwater.infra.models import JobRequest, RunReceipt, StepsText
 from headwater.infra.profiles import load_profile
 from headwater.infra.storage.inputs import open_input
 from headwater.tasks.scan import require_holdable
@@ -153,3 +153,53 @@ def test_an_input_that_no_worker_could_hold_is_refused(frame: pl.DataFrame, tmp_
         require_holdable("jobs:per_key", source, memory_gib=0.000_01)
 
     assert "scope rows first" in caught.value.hint
+
+
+STEPS = """
+version = 1
+
+[[steps]]
+kind = "filter"
+where = "v % 2 = 0"
+
+[[steps]]
+kind = "top"
+order_by = ["v"]
+descending = ["v"]
+n = 2
+per = ["k"]
+
+[[steps]]
+kind = "derive"
+columns = { half = "v / 2" }
+
+[[steps]]
+kind = "sort"
+order_by = ["k", "v"]
+"""
+
+
+@pytest.mark.parametrize("files", [1, 6])
+def test_steps_that_look_across_rows_equal_duckdb_however_the_input_is_cut(
+    frame: pl.DataFrame, tmp_path: Path, files: int
+) -> None:
+    source = cut_in(frame, tmp_path / "in", files)
+    steps = StepsText("steps.toml", STEPS)
+    request = JobRequest((str(source),), str(tmp_path / "out"), steps=steps)
+    etl = EtlRun(request, load_profile("local"), gpu_probe=lambda: GpuReport(reason="not asked"))
+
+    etl.scan()
+    etl.process()
+    etl.commit()
+
+    rows = duckdb.read_parquet(f"{source}/*.parquet")
+    expected = (
+        rows.filter("v % 2 = 0")
+        .project("k, v, v // 2 as half, row_number() over (partition by k order by v desc) as n")
+        .filter("n <= 2")
+        .project("k, v, half")
+        .order("k nulls first, v")
+        .fetchall()
+    )
+    assert pl.read_delta(str(tmp_path / "out")).rows() == expected
+    assert etl.receipt().parts == 1

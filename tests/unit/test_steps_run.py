@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from headwater.flows.cli import app
 from headwater.flows.parameters import EtlParameters
-from headwater.infra.errors import InvalidRequest, Overlap, ScopeViolation, UnknownName, ValueLost
+from headwater.infra.errors import InvalidRequest, Overlap, UnknownName, ValueLost
 from headwater.infra.models import JobRequest, PartReceipt, StepsText
 from headwater.infra.storage.inputs import open_input
 from headwater.tasks.prepare import Prepared, prepare
@@ -152,18 +152,6 @@ def test_an_address_of_the_request_wins_over_the_steps_own(lake: Lake, tmp_path:
             '["carier"]',
             UnknownName,
             "step 2 (join, line 10 of flights.toml): no col",
-        ),
-        (
-            'kind = "partition"\ncolumns',
-            'kind = "sort"\norder_by',
-            ScopeViolation,
-            "step 3 (sort, line 18 of flights.toml): scope whole is not run yet",
-        ),
-        (
-            'kind = "partition"\ncolumns = ["origin"]',
-            'kind = "aggregate"\nby = ["origin"]\naggs = [{ name = "n", function = "count" }]',
-            ScopeViolation,
-            "step 3 (aggregate, line 18 of flights.toml): scope key is not run yet",
         ),
     ],
 )
