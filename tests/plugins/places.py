@@ -26,7 +26,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give each test the one marker of its folder, and the sockets that go with it."""
     for item in items:
         kind = kind_of(item.path)
-        wrong = sorted({mark.name for mark in item.iter_markers()} & set(KINDS.values()) - {kind})
+        # A long test of any folder may be left to the trials.
+        kinds = set(KINDS.values()) - {kind, "trial"}
+        wrong = sorted({mark.name for mark in item.iter_markers()} & kinds)
         if wrong:
             raise pytest.UsageError(
                 f"{item.nodeid}: marked {', '.join(wrong)}, but its folder makes it {kind}"
