@@ -74,13 +74,14 @@ $(READY): $(INPUTS)
 		os.set_inheritable(lock, True); os.execvp(sys.argv[1], sys.argv[1:])' \
 		$(MAKE) --no-print-directory PYTHON='$(PYTHON)' setup
 
-# Without Node the tests that need it are skipped by name.
+# Without Node, or without its registry, the tests that need it are skipped by name; the next call
+# tries again.
 $(AZURITE_READY): $(READY)
-	@mkdir -p .venv/azurite; if command -v npm > /dev/null; then \
-		npm install --prefix .venv/azurite --no-save --no-package-lock --no-audit --no-fund \
-			--silent $(AZURITE); \
-	else echo "npm is not here: tests against Azure's server are skipped"; fi
-	@touch $@
+	@mkdir -p .venv/azurite; if ! command -v npm > /dev/null; then \
+		echo "npm is not here: tests against Azure's server are skipped"; \
+	elif npm install --prefix .venv/azurite --no-save --no-package-lock --no-audit --no-fund \
+		--fetch-timeout 60000 --fetch-retries 1 --silent $(AZURITE); then touch $@; \
+	else echo "npm could not install $(AZURITE): tests against Azure's server are skipped"; fi
 
 # Without the mark of a finished set-up the environment is built anew: an install that was cut off
 # leaves packages that pip takes for whole. An environment that make did not begin is not touched.
