@@ -29,14 +29,14 @@ from headwater.infra.models import (
     LaunchTry,
     Plan,
     RunReceipt,
-    Scope,
     Status,
 )
 from headwater.infra.profiles import ClusterProfile
 from headwater.infra.storage.datasets import Commit, Dataset
 from headwater.infra.storage.receipts import ReceiptStore
 from headwater.tasks.prepare import Prepared, prepare
-from headwater.tasks.process import Processed, Progress, process
+from headwater.tasks.process import process
+from headwater.tasks.progress import Processed, Progress
 from headwater.tasks.scan import require_holdable, require_small
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class EtlRun:
                 memory_gib = min(c.memory_gib_per_worker for c in self._plan.candidates)
                 for name, side in prepared.sides:
                     require_small(name, side, memory_gib=memory_gib)
-                if prepared.job.scope is Scope.WHOLE:
+                if not prepared.job.can_spread:
                     require_holdable(prepared.job.name, prepared.source, memory_gib=memory_gib)
                 self._prepared = prepared
         return self._prepared

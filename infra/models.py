@@ -44,8 +44,10 @@ class Scope(StrEnum):
 
     ROWS = "rows"
     """One at a time: any cut of the input gives the same result, so parts run side by side."""
+    KEY = "key"
+    """All that are equal in some columns: parts are cut, or rows exchanged, so that they meet."""
     WHOLE = "whole"
-    """All of them: the job is one plan over the whole input, on one worker."""
+    """All of them: one plan over the whole input on one worker, or steps that meet in between."""
 
 
 class Status(StrEnum):

@@ -28,6 +28,8 @@ import polars as pl
 
 from headwater.infra.errors import HeadwaterError, InvalidRequest, UnknownName
 from headwater.infra.models import Scope
+from headwater.tasks.stages import FunctionStage, JobStage
+from headwater.tasks.steps.base import Scope as StageScope
 
 Transform = Callable[..., pl.LazyFrame]
 """``(frame, **sides) -> frame``; each side table is a keyword of its own name."""
@@ -40,25 +42,39 @@ _TEXT = "__headwater_source__"
 
 F = TypeVar("F", bound=Callable[..., object])
 
-_SCOPE = "__headwater_scope__"
+_DECLARED = "__headwater_scope__"
 """Attribute of a job's function: what ``job`` declared."""
 
 
-def job(*, scope: Literal["rows", "whole"] = "rows") -> Callable[[F], F]:
+def job(
+    *, scope: Literal["rows", "key", "whole"] = "rows", keys: Sequence[str] = ()
+) -> Callable[[F], F]:
     """Declares which rows a job has to see together.
 
     Args:
         scope: ``rows``, the default also without this, for a job that looks at one row at a
-            time; ``whole`` for one that looks across rows, as an aggregate or a sort does.
+            time; ``key`` for one that looks across the rows of one key at most; ``whole`` for one
+            that looks across all rows.
+        keys: With ``key``: the columns of the source whose equal values make a key.
+
+    Raises:
+        InvalidRequest: Keys are given without scope ``key``, or not with it.
 
     Example:
-        >>> @job(scope="whole")
+        >>> @job(scope="key", keys=["day"])
         ... def per_day(frame: pl.LazyFrame) -> pl.LazyFrame:
         ...     return frame.group_by("day").agg(flights=pl.len())
     """
+    if isinstance(keys, str):
+        keys = [keys]
+    if (scope == "key") != bool(keys):
+        raise InvalidRequest(
+            f"@job(scope='{scope}') " + ("names no keys" if not keys else "takes no keys"),
+            hint="write @job(scope='key', keys=['column', ...])",
+        )
 
     def declare(function: F) -> F:
-        setattr(function, _SCOPE, Scope(scope))
+        setattr(function, _DECLARED, (Scope(scope), tuple(keys)))
         return function
 
     return declare
@@ -84,6 +100,7 @@ class Job:
         digest: SHA-256 over the text of the job, in hexadecimal.
         sides: Names of the side tables that the function takes.
         scope: Which rows the function has to see together.
+        keys: Columns of the source that make a key, for scope ``key``.
     """
 
     spec: str
@@ -91,11 +108,17 @@ class Job:
     digest: str = ""
     sides: tuple[str, ...] = ()
     scope: Scope = Scope.ROWS
+    keys: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """What a receipt calls it."""
         return self.spec or "copy"
+
+    @property
+    def can_spread(self) -> bool:
+        """Whether its rows can meet on several workers; a function over all rows needs one."""
+        return self.scope is not Scope.WHOLE
 
     def load(self) -> Transform:
         """The function; on a worker it is imported from the text that came along."""
@@ -114,6 +137,20 @@ class Job:
     ) -> pl.Schema | None:
         """Columns that the job gives on those, where it knows them without a plan."""
         return None
+
+    def stages(
+        self,
+        schema: pl.Schema,  # noqa: ARG002 - for jobs that know more
+        sides: Mapping[str, pl.Schema],  # noqa: ARG002
+        result: pl.Schema,
+    ) -> tuple[JobStage, ...]:
+        """What can be one plan each, in the order they run.
+
+        Args:
+            schema: Columns of the source.
+            result: Columns that the job gives.
+        """
+        return (FunctionStage(StageScope(self.scope.value, self.keys), result, self.load),)
 
     def check_sides(self, sides: Mapping[str, pl.LazyFrame]) -> None:
         """Returns when the side tables are fit to be joined; a function looks for itself."""
@@ -165,8 +202,8 @@ def find_job(spec: str, *, folder: Path) -> Job:
     _remember(modules)
     text = [m.source for m in modules] or [_source(module)]
     digest = hashlib.sha256("\0".join([spec, *text]).encode()).hexdigest()
-    scope = getattr(function, _SCOPE, Scope.ROWS)
-    return Job(spec, modules, digest, _side_names(spec, function), scope)
+    scope, keys = getattr(function, _DECLARED, (Scope.ROWS, ()))
+    return Job(spec, modules, digest, _side_names(spec, function), scope, keys)
 
 
 def _import(name: str, root: Path) -> ModuleType:

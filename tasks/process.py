@@ -8,48 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 from distributed import as_completed
-from distributed.scheduler import KilledWorker
 
-from headwater.infra.errors import HeadwaterError, PartFailed, WorkerLost
 from headwater.infra.models import Candidate, Device, Part, PartReceipt, Scope
 from headwater.infra.storage.runs import RunFolder
+from headwater.tasks.legs import MAX_TRIES, release
 from headwater.tasks.prepare import Prepared
-from headwater.tasks.scan import cut, part_bytes, whole
-from headwater.tasks.transform import PartSpec, release_sides, run_part
+from headwater.tasks.progress import Processed, Progress, Tally, as_ours, lost_workers
+from headwater.tasks.scan import cut, cut_by_key, holds, part_bytes, whole
+from headwater.tasks.spread import process_spread
+from headwater.tasks.stages import JobStage
+from headwater.tasks.transform import PartSpec, run_part
 
 if TYPE_CHECKING:
     from distributed import Client, Future
-
-MAX_TRIES = 3
-"""Tries of one part, where an error says that a later one may succeed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is; ``rows`` and ``parts`` count what earlier attempts had done, too."""
-
-    parts: int
-    parts_done: int
-    rows_in: int
-    rows_out: int
-    retries: int
-
-
-@dataclass(frozen=True, slots=True)
-class Processed:
-    """All parts of a run, done.
-
-    Attributes:
-        resumed: Parts that an earlier attempt had finished.
-        retries: Parts tried again after an error or a lost worker.
-    """
-
-    receipts: tuple[PartReceipt, ...]
-    resumed: int
-    retries: int
 
 
 def process(
@@ -59,6 +33,7 @@ def process(
     *,
     on_progress: Callable[[Progress], None] = lambda _: None,
     gpu_fallback: Literal["allow", "refuse"] = "allow",
+    cut_bytes: int | None = None,
 ) -> Processed:
     """Every part of ``prepared`` read, transformed and written; nothing is committed.
 
@@ -66,39 +41,77 @@ def process(
         client: Of the cluster that ``candidate`` describes.
         on_progress: Called in this thread at the start and after each part.
         gpu_fallback: What happens to a plan that the GPU engine cannot run.
+        cut_bytes: Size in memory, uncompressed, of one part; a job that looks across rows is
+            spread over the cluster where there is more than one. By default as workers' memory
+            allows.
     Raises:
         WorkerLost: A part's worker died again and again.
         HeadwaterError: A part failed for good; parts that were finished stay taken up.
     """
-    folder = RunFolder(prepared.target, prepared.attempt_key)
+    route = _route(prepared, candidate, cut_bytes)
+    folder = RunFolder(prepared.target, route.attempt_key)
     if prepared.request.fresh:
         folder.forget()
-    parts = folder.agree_on_parts(_parts(prepared, candidate))
-    finished = folder.finished()
-    spec = _spec(prepared, candidate.device, gpu_fallback)
-    run = _Run(client, spec, parts, finished, on_progress)
+    parts = folder.agree_on_parts(route.parts)
+    spec = _spec(prepared, route, candidate.device, gpu_fallback)
     try:
+        if route.is_spread:
+            stages = _stages(prepared)
+            return process_spread(client, spec, stages, parts, candidate, on_progress=on_progress)
+        finished = folder.finished()
+        run = _Run(client, spec, parts, finished, on_progress)
         run.drive([part for part in parts if part.index not in finished])
+        return run.tally.processed()
     finally:
-        if spec.sides:
+        if spec.sides or route.is_spread:
             _release(client, spec.attempt_key)
-    receipts = tuple(run.receipts[index] for index in sorted(run.receipts))
-    return Processed(receipts, len(finished), run.retries)
 
 
-def _parts(prepared: Prepared, candidate: Candidate) -> tuple[Part, ...]:
-    if prepared.job.scope is Scope.WHOLE:
-        return whole(prepared.source)
-    size = part_bytes(
-        prepared.source,
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """Which way a job takes through the cluster.
+
+    Attributes:
+        parts: Of the input, as this attempt would cut it.
+        is_one: The job sees the whole input as one part.
+        is_spread: Rows, or the states of aggregates, meet between the parts.
+        attempt_key: Names the folder of receipts; attempts that go different ways share none.
+    """
+
+    parts: tuple[Part, ...]
+    attempt_key: str
+    is_one: bool = False
+    is_spread: bool = False
+
+
+def _route(prepared: Prepared, candidate: Candidate, cut_bytes: int | None) -> _Route:
+    source, job, key = prepared.source, prepared.job, prepared.attempt_key
+    size = cut_bytes or part_bytes(
+        source,
         memory_gib_per_thread=candidate.memory_gib_per_worker / candidate.threads_per_worker,
         threads=candidate.workers * candidate.threads_per_worker,
     )
-    return cut(prepared.source, size)
+    if job.scope is Scope.ROWS:
+        return _Route(cut(source, size), key)
+    if job.keys and (parts := cut_by_key(source, job.keys, size)):
+        return _Route(parts, f"{key}-keyed")
+    parts = cut(source, size)
+    if len(parts) > 1 and job.can_spread:
+        # States of aggregates are small, so they always meet; rows only where they have to.
+        crossing = next(stage for stage in _stages(prepared) if stage.scope.kind != "rows")
+        is_held = cut_bytes is None and holds(source, candidate.memory_gib_per_worker)
+        if crossing.aggregates is not None or not is_held:
+            return _Route(parts, f"{key}-spread", is_spread=True)
+    return _Route(whole(source), key, is_one=True)
+
+
+def _stages(prepared: Prepared) -> tuple[JobStage, ...]:
+    sides = {name: side.schema for name, side in prepared.sides}
+    return prepared.job.stages(prepared.source.schema, sides, prepared.result)
 
 
 class _Run:
-    """The state of one call of ``process``."""
+    """The parts of a job that looks at none but their own rows, while they are under way."""
 
     def __init__(
         self,
@@ -111,14 +124,12 @@ class _Run:
         self._client = client
         self._spec = spec
         self._parts = {part.index: part for part in parts}
-        self._on_progress = on_progress
         self._tries = dict.fromkeys(self._parts, 0)
-        self.receipts = dict(finished)
-        self.retries = 0
+        self.tally = Tally(len(self._parts), finished, on_progress)
 
     def drive(self, parts: Sequence[Part]) -> None:
         """Run ``parts`` to the end; on any error what is still under way is cancelled."""
-        self._tell()
+        self.tally.tell()
         if not parts:
             return
         futures = {future: part.index for part, future in self._submit(parts)}
@@ -127,14 +138,13 @@ class _Run:
             for future in results:
                 index = futures[future]
                 if future.status == "finished":
-                    self.receipts[index] = future.result()
-                    self._tell()
+                    self.tally.add(future.result())
                     continue
                 again = self._failed(index, future.exception())
                 ((_, retried),) = self._submit([again])
                 futures[retried] = index
                 results.add(retried)
-            self.retries += self._lost_workers(futures)
+            self.tally.retries += lost_workers(self._client, [future.key for future in futures])
         finally:
             self._client.cancel(list(futures))
 
@@ -151,45 +161,21 @@ class _Run:
 
     def _failed(self, index: int, exc: BaseException) -> Part:
         """The part to try again, or the error that ends the run."""
-        if isinstance(exc, KilledWorker):
-            raise WorkerLost(
-                f"part {index}: its worker died {exc.allowed_failures + 1} times, probably for"
-                " lack of memory",
-                hint="give workers more memory or fewer threads in the cluster profile",
-            ) from exc
+        ours = as_ours(exc, f"part {index}")
         self._tries[index] += 1
-        if not isinstance(exc, HeadwaterError):
-            raise PartFailed(
-                f"part {index} failed: {type(exc).__name__}: {exc}",
-                hint="run the same command again: finished parts are taken up",
-            ) from exc
-        if exc.retry == "never" or self._tries[index] >= MAX_TRIES:
-            raise exc
-        self.retries += 1
-        self._tell()
+        if ours is not exc or ours.retry == "never" or self._tries[index] >= MAX_TRIES:
+            raise ours from (None if ours is exc else exc)
+        self.tally.retries += 1
+        self.tally.tell()
         return self._parts[index]
 
-    def _lost_workers(self, futures: dict[Future[PartReceipt], int]) -> int:
-        """How often a worker died while it had one of the parts."""
-        keys = [future.key for future in futures]
-        return cast(int, self._client.run_on_scheduler(_suspicions, keys=keys))
 
-    def _tell(self) -> None:
-        self._on_progress(
-            Progress(
-                len(self._parts),
-                len(self.receipts),
-                sum(r.rows_in for r in self.receipts.values()),
-                sum(r.rows_out for r in self.receipts.values()),
-                self.retries,
-            )
-        )
-
-
-def _spec(prepared: Prepared, device: Device, gpu_fallback: Literal["allow", "refuse"]) -> PartSpec:
+def _spec(
+    prepared: Prepared, route: _Route, device: Device, gpu_fallback: Literal["allow", "refuse"]
+) -> PartSpec:
     return PartSpec(
         run_key=prepared.run_key,
-        attempt_key=prepared.attempt_key,
+        attempt_key=route.attempt_key,
         target=str(prepared.target),
         source=replace(prepared.source, files=()),
         sides=prepared.sides,
@@ -199,15 +185,11 @@ def _spec(prepared: Prepared, device: Device, gpu_fallback: Literal["allow", "re
         partition_by=prepared.request.partition_by,
         device=device,
         gpu_fallback=gpu_fallback,
+        is_one_part=route.is_one,
     )
-
-
-def _suspicions(dask_scheduler: object, keys: Sequence[str]) -> int:
-    tasks = dask_scheduler.tasks  # type: ignore[attr-defined]
-    return sum(tasks[key].suspicious for key in keys if key in tasks)
 
 
 def _release(client: Client, attempt_key: str) -> None:
     """Free the side tables; a cluster that is already gone has freed them."""
     if client.status == "running":
-        client.run(release_sides, attempt_key, on_error="ignore")
+        client.run(release, attempt_key, on_error="ignore")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import polars as pl
 
 from headwater.infra.errors import InvalidRequest
 from headwater.infra.models import Part, Slice
 from headwater.infra.storage.inputs import Input, InputFile
+from headwater.infra.storage.types import partition_literal
 from headwater.infra.units import GIB, MIB, human_bytes
 
 MIN_PART_BYTES = 8 * MIB
@@ -63,6 +68,15 @@ def require_small(name: str, side: Input, *, memory_gib: float) -> None:
         )
 
 
+def holds(source: Input, memory_gib: float) -> bool:
+    """Whether one worker can hold all of ``source`` for one plan.
+
+    Args:
+        memory_gib: Memory of one worker.
+    """
+    return input_bytes(source) <= memory_gib * GIB
+
+
 def require_holdable(job: str, source: Input, *, memory_gib: float) -> None:
     """Refuse a job over the whole of an input that one worker could not well hold.
 
@@ -71,13 +85,13 @@ def require_holdable(job: str, source: Input, *, memory_gib: float) -> None:
     Raises:
         InvalidRequest: The input is larger than that.
     """
-    size = input_bytes(source)
-    if size > memory_gib * GIB:
+    if not holds(source, memory_gib):
         raise InvalidRequest(
-            f"job {job} looks at the whole input, about {human_bytes(size)} in memory, and one"
-            f" worker has {memory_gib:.1f} GiB",
-            hint="filter or select in a run of scope rows first, or give a worker more memory in"
-            " the cluster profile",
+            f"job {job} looks at the whole input, about {human_bytes(input_bytes(source))} in"
+            f" memory, and one worker has {memory_gib:.1f} GiB",
+            hint="declare @job(scope='key', keys=[...]) if it looks across the rows of a key"
+            " only, write it as steps, filter or select in a run before, or give a worker more"
+            " memory in the cluster profile",
         )
 
 
@@ -106,6 +120,41 @@ def cut(source: Input, target_bytes: int) -> tuple[Part, ...]:
         else:
             slices.append(piece)
         size += piece.size_bytes
+    if slices:
+        parts.append(Part(len(parts), tuple(slices)))
+    return tuple(parts)
+
+
+def cut_by_key(source: Input, keys: Sequence[str], target_bytes: int) -> tuple[Part, ...]:
+    """Parts of whole partitions, where that brings all rows of a key together.
+
+    Args:
+        keys: Columns of the key. Those of them that the files are partitioned by decide.
+    Returns:
+        No parts where the files are not partitioned by any, or where there is nothing to cut.
+    """
+    names = [name for name in source.partition_by if name in keys]
+    if not names:
+        return ()
+    groups: dict[tuple[object, ...], list[InputFile]] = {}
+    for file in source.files:
+        texts = dict(file.partition)
+        # As values: of two folders, day=1 and day=01, the rows belong together.
+        row = pl.select(
+            [partition_literal(texts[n], source.schema[n], n).alias(n) for n in names]
+        ).row(0)
+        groups.setdefault(row, []).append(file)
+    parts: list[Part] = []
+    slices: list[Slice] = []
+    size = 0
+    for files in groups.values():
+        pieces = list(_pieces(replace(source, files=tuple(files)), sys.maxsize))
+        more = sum(piece.size_bytes for piece in pieces)
+        if slices and size + more > target_bytes:
+            parts.append(Part(len(parts), tuple(slices)))
+            slices, size = [], 0
+        slices += pieces
+        size += more
     if slices:
         parts.append(Part(len(parts), tuple(slices)))
     return tuple(parts)

@@ -7,16 +7,15 @@ engine cannot run falls back to the CPU and is counted.
 
 from __future__ import annotations
 
+import errno
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Lock
 from typing import Literal
 
 import polars as pl
@@ -29,17 +28,15 @@ from headwater.infra.errors import (
     StoreUnavailable,
     first_line,
 )
-from headwater.infra.models import Device, Part, PartReceipt, Scope, Slice
-from headwater.infra.storage.inputs import Input, read_slice
+from headwater.infra.models import Device, Part, PartFile, PartReceipt
+from headwater.infra.storage.inputs import Input
 from headwater.infra.storage.runs import RunFolder
-from headwater.infra.storage.staging import StagedFile, stage
+from headwater.infra.storage.staging import stage
 from headwater.infra.storage.types import conform, finer_than_kept
 from headwater.infra.storage.uris import Uri
 from headwater.tasks.jobs import Job
+from headwater.tasks.read import count_rows, held_sides, read, scan_whole, stage_all, together
 from headwater.tasks.write import PartWriter
-
-STAGERS = 8
-"""Files of one part that are brought together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +49,7 @@ class PartSpec:
         result: Columns as the job gives them.
         schema: Columns as the dataset keeps them.
         gpu_fallback: What happens to a plan that the GPU engine cannot run.
+        is_one_part: The job sees the whole input as one part.
     """
 
     run_key: str
@@ -65,6 +63,7 @@ class PartSpec:
     partition_by: tuple[str, ...]
     device: Device = Device.CPU
     gpu_fallback: Literal["allow", "refuse"] = "allow"
+    is_one_part: bool = False
 
 
 @dataclass(slots=True)
@@ -95,49 +94,23 @@ def run_part(part: Part, spec: PartSpec) -> PartReceipt:
     phases = Phases()
     sides: dict[str, pl.LazyFrame] = {}
     frames: list[pl.LazyFrame] = []
-    with ExitStack() as stack:
-        tmp = Path(
-            stack.enter_context(
-                TemporaryDirectory(prefix="headwater-part-", ignore_cleanup_errors=True)
+
+    def explained(error: BaseException) -> HeadwaterError:
+        known = spec.job.explained(error, frames, sides, _named(part))
+        return known or explain_part(part, spec, error)
+
+    with scratch_folder() as (stack, tmp), failures(f"part {part.index}", tmp, explained):
+        with phases("stage"):
+            sides = _sides(spec, stack, tmp)
+            staged = stage_all(stack, [s.ref for s in part.slices], tmp)
+        frames = [read(s, f, spec.source) for s, f in zip(part.slices, staged, strict=True)]
+        with phases("transform"):
+            rows_in = sum(
+                count_rows(s, frame) for s, frame in zip(part.slices, frames, strict=True)
             )
-        )
-        try:
-            with phases("stage"):
-                sides = _sides(spec, stack, tmp)
-                staged = _stage_all(stack, [s.ref for s in part.slices], tmp)
-            frames = [_read(s, f, spec.source) for s, f in zip(part.slices, staged, strict=True)]
-            with phases("transform"):
-                rows_in = sum(_rows(s, frame) for s, frame in zip(part.slices, frames, strict=True))
-                frame = spec.job.load()(_together(frames, spec.source), **sides)
-                frame = conform(frame, spec.result, spec.schema)
-                writer = PartWriter(Uri.parse(spec.target), spec.run_key, part.index, tmp)
-                fallbacks = 0
-                if spec.device is Device.CUDA:
-                    frame, fallbacks = _on_gpu(frame, spec.gpu_fallback)
-                writer.sink(frame, spec.partition_by)
-            with phases("upload"):
-                files = writer.publish()
-            stack.close()  # checks that local inputs are still what was pinned
-        except HeadwaterError:
-            raise
-        except OSError as exc:
-            raise StoreUnavailable(
-                f"part {part.index}: {exc.strerror or exc}"
-                + (f" ({exc.filename})" if exc.filename else ""),
-                hint=f"free some space; {shutil.disk_usage(tmp.parent).free:,} bytes are left"
-                if exc.errno == 28
-                else "run the same command again: finished parts are taken up",
-            ) from exc
-        except KeyboardInterrupt as exc:
-            # Polars turns a Ctrl-C into this in whichever thread collects. It must not end the
-            # worker: the driver, which got the signal too, decides what happens.
-            raise PartFailed(
-                f"part {part.index} was interrupted",
-                hint="run the same command again: finished parts are taken up",
-            ) from exc
-        except (Exception, pl.exceptions.PanicException) as exc:
-            known = spec.job.explained(exc, frames, sides, _named(part))
-            raise known or _explained(part, spec, exc) from exc
+            frame = spec.job.load()(together(frames, spec.source.schema), **sides)
+            files, fallbacks = write_part(frame, part.index, spec, tmp, phases)
+        stack.close()  # checks that local inputs are still what was pinned
     receipt = PartReceipt(
         index=part.index,
         files=files,
@@ -146,7 +119,7 @@ def run_part(part: Part, spec: PartSpec) -> PartReceipt:
         bytes_read=sum(f.bytes_read for f in staged),
         bytes_written=sum(f.size_bytes for f in files),
         seconds=phases.seconds,
-        worker=_worker_address(),
+        worker=worker_address(),
         device=spec.device,
         gpu_fallbacks=fallbacks,
     )
@@ -154,98 +127,73 @@ def run_part(part: Part, spec: PartSpec) -> PartReceipt:
     return receipt
 
 
-# --- reading ---------------------------------------------------------------------------------
+def write_part(
+    frame: pl.LazyFrame, index: int, spec: PartSpec, tmp: Path, phases: Phases
+) -> tuple[tuple[PartFile, ...], int]:
+    """The files of one part of the result, and how many plans the GPU engine handed to the CPU."""
+    writer = PartWriter(Uri.parse(spec.target), spec.run_key, index, tmp)
+    frame, fallbacks = on_device(conform(frame, spec.result, spec.schema), spec)
+    writer.sink(frame, spec.partition_by)
+    with phases("upload"):
+        return writer.publish(), fallbacks
 
 
-def _stage_all(stack: ExitStack, refs: Sequence[object], tmp: Path) -> list[StagedFile]:
-    """Every file of the part, brought together; a file that two slices share comes once."""
-    unique = list(dict.fromkeys(refs))
-    managers = [stage(ref, directory=tmp) for ref in unique]  # type: ignore[arg-type]
-    with ThreadPoolExecutor(min(STAGERS, len(managers) or 1)) as pool:
-        entered = list(pool.map(lambda manager: manager.__enter__(), managers))
-    for manager in managers:
-        stack.push(manager)
-    by_ref = dict(zip(unique, entered, strict=True))
-    return [by_ref[ref] for ref in refs]
+@contextmanager
+def scratch_folder() -> Iterator[tuple[ExitStack, Path]]:
+    """A folder for what is staged, and what must be closed before it goes."""
+    with ExitStack() as stack:
+        tmp = TemporaryDirectory(prefix="headwater-part-", ignore_cleanup_errors=True)
+        yield stack, Path(stack.enter_context(tmp))
 
 
-def _read(piece: Slice, staged: StagedFile, source: Input) -> pl.LazyFrame:
-    return read_slice(
-        staged.path,
-        source,
-        partition=piece.partition,
-        first_row=piece.first_row,
-        rows=piece.rows,
-    )
+@contextmanager
+def failures(
+    what: str, tmp: Path, explained: Callable[[BaseException], HeadwaterError]
+) -> Iterator[None]:
+    """In the block, every failure is one of ours.
 
-
-def _together(frames: Sequence[pl.LazyFrame], source: Input) -> pl.LazyFrame:
-    return pl.concat(frames) if frames else pl.LazyFrame(schema=source.schema)
-
-
-def _rows(piece: Slice, frame: pl.LazyFrame) -> int:
-    if piece.rows is not None:
-        return piece.rows
-    return int(frame.select(pl.len()).collect(engine="streaming").item())
-
-
-# --- side tables -----------------------------------------------------------------------------
-
-_SIDES: dict[str, dict[str, pl.DataFrame]] = {}
-_SIDES_LOCK = Lock()
+    Args:
+        what: Names the work, in messages.
+        tmp: Where it keeps its files.
+        explained: What is known of an error of the engine or the job.
+    """
+    try:
+        yield
+    except HeadwaterError:
+        raise
+    except OSError as exc:
+        raise StoreUnavailable(
+            f"{what}: {exc.strerror or exc}" + (f" ({exc.filename})" if exc.filename else ""),
+            hint=f"free some space; {shutil.disk_usage(tmp.parent).free:,} bytes are left"
+            if exc.errno == errno.ENOSPC
+            else "run the same command again: finished parts are taken up",
+        ) from exc
+    except KeyboardInterrupt as exc:
+        # Polars turns a Ctrl-C into this in whichever thread collects. It must not end the
+        # worker: the driver, which got the signal too, decides what happens.
+        raise PartFailed(
+            f"{what} was interrupted",
+            hint="run the same command again: finished parts are taken up",
+        ) from exc
+    except (Exception, pl.exceptions.PanicException) as exc:
+        raise explained(exc) from exc
 
 
 def _sides(spec: PartSpec, stack: ExitStack, tmp: Path) -> dict[str, pl.LazyFrame]:
-    """The side tables as this process holds them; the first part of a run reads them.
-
-    A job over the whole input has one part, so its plan scans them and reads only what it uses.
-    """
-    if spec.job.scope is Scope.WHOLE:
-        return {name: _scanned(side, stack, tmp) for name, side in spec.sides}
-    if not spec.sides:
-        return {}
-    with _SIDES_LOCK:
-        if spec.attempt_key not in _SIDES:
-            read = {name: _read_whole(side) for name, side in spec.sides}
-            spec.job.check_sides({name: frame.lazy() for name, frame in read.items()})
-            _SIDES[spec.attempt_key] = read
-        frames: Mapping[str, pl.DataFrame] = _SIDES[spec.attempt_key]
-    return {name: frame.lazy() for name, frame in frames.items()}
-
-
-def release_sides(attempt_key: str) -> None:
-    """Let go of a run's side tables; runs on every worker at the end of a run."""
-    with _SIDES_LOCK:
-        _SIDES.pop(attempt_key, None)
-
-
-def _read_whole(side: Input) -> pl.DataFrame:
-    with TemporaryDirectory(prefix="headwater-side-") as tmp, ExitStack() as stack:
-        try:
-            return _scanned(side, stack, Path(tmp)).collect()
-        except pl.exceptions.PolarsError as exc:
-            raise DamagedFile(
-                f"the side table {side.uri} cannot be read: {first_line(exc)}",
-                hint="check or replace its files",
-            ) from exc
-
-
-def _scanned(side: Input, stack: ExitStack, tmp: Path) -> pl.LazyFrame:
-    """The side table as a scan of its staged files, for as long as ``stack`` is open."""
-    staged = _stage_all(stack, [f.ref for f in side.files], tmp)
-    frames = [
-        read_slice(s.path, side, partition=f.partition)
-        for f, s in zip(side.files, staged, strict=True)
-    ]
-    return _together(frames, side)
+    """The side tables; a run of one part scans them, and reads only what its plan uses."""
+    if spec.is_one_part:
+        return {name: scan_whole(side, stack, tmp) for name, side in spec.sides}
+    return held_sides(spec.attempt_key, spec.sides, spec.job.check_sides)
 
 
 # --- engines and errors ----------------------------------------------------------------------
 
 
-def _on_gpu(frame: pl.LazyFrame, fallback: Literal["allow", "refuse"]) -> tuple[pl.LazyFrame, int]:
-    """The frame collected by the GPU engine, and how many plans it handed to the CPU."""
-    engine = pl.GPUEngine(executor="in-memory", raise_on_fail=fallback == "refuse")
+def on_device(frame: pl.LazyFrame, spec: PartSpec) -> tuple[pl.LazyFrame, int]:
+    """The frame, on a GPU worker collected there, and how many plans were handed to the CPU."""
+    if spec.device is not Device.CUDA:
+        return frame, 0
+    engine = pl.GPUEngine(executor="in-memory", raise_on_fail=spec.gpu_fallback == "refuse")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", pl.exceptions.PerformanceWarning)
         collected = frame.collect(engine=engine)
@@ -253,7 +201,7 @@ def _on_gpu(frame: pl.LazyFrame, fallback: Literal["allow", "refuse"]) -> tuple[
     return collected.lazy(), fallbacks
 
 
-def _explained(part: Part, spec: PartSpec, exc: BaseException) -> HeadwaterError:
+def explain_part(part: Part, spec: PartSpec, exc: BaseException) -> HeadwaterError:
     """Which file is damaged, found by reading each alone; else the job is what failed."""
     if (refused := finer_than_kept(exc)) is not None:
         return refused
@@ -264,7 +212,7 @@ def _explained(part: Part, spec: PartSpec, exc: BaseException) -> HeadwaterError
             stage(piece.ref, directory=Path(tmp)) as staged,
         ):
             try:
-                _read(piece, staged, spec.source).collect(engine="streaming")
+                read(piece, staged, spec.source).collect(engine="streaming")
             except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as damage:
                 return DamagedFile(
                     f"{Uri.parse(piece.ref.uri).display} cannot be read: {first_line(damage)}",
@@ -283,8 +231,9 @@ def _named(part: Part) -> str:
     return f"part {part.index} ({files}{more})"
 
 
-def _worker_address() -> str:
+def worker_address() -> str:
+    """Of the Dask worker that this runs on; empty outside of one."""
     try:
         return str(get_worker().address)
     except ValueError:
-        return ""  # called outside of a Dask worker
+        return ""

@@ -28,6 +28,9 @@ from headwater.infra.storage.datasets import STATE_FOLDER
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.uris import Uri
 
+PARTS = "parts"
+"""Name of the list of parts that the input is read in."""
+
 READERS = 16
 """Receipts and parts that are looked at together."""
 
@@ -60,16 +63,31 @@ class RunFolder:
         self._target = self._fs.canonical(target)
         self._folder = self._target / STATE_FOLDER / "runs" / run_key
 
-    def agree_on_parts(self, parts: Sequence[Part]) -> tuple[Part, ...]:
+    def agree_on_parts(self, parts: Sequence[Part], name: str = PARTS) -> tuple[Part, ...]:
         """``parts``, or the list that an earlier or racing attempt of this run has left.
+
+        Args:
+            name: Of the list; a run may have several.
+        Raises:
+            UnsupportedData: A newer Headwater wrote the list.
+        """
+        data = _PARTS.dump_json(PartList(tuple(parts)))
+        if self._fs.create(self._list_uri(name), data):
+            return tuple(parts)
+        agreed = self.agreed_parts(name)
+        return tuple(parts) if agreed is None else agreed
+
+    def agreed_parts(self, name: str = PARTS) -> tuple[Part, ...] | None:
+        """The list of that name; ``None`` where no attempt has left one.
 
         Raises:
             UnsupportedData: A newer Headwater wrote the list.
         """
-        uri = self._folder / "parts.json"
-        if self._fs.create(uri, _PARTS.dump_json(PartList(tuple(parts)))):
-            return tuple(parts)
-        data = self._fs.read(self._fs.stat(uri))
+        uri = self._list_uri(name)
+        try:
+            data = self._fs.read(self._fs.stat(uri))
+        except NotFound:
+            return None
         try:
             # Before the fields are checked, since a newer format may have others.
             version = _VERSIONED.validate_json(data).version
@@ -103,6 +121,9 @@ class RunFolder:
         """Remove the list and the receipts; parts stay, since a racing attempt may use them."""
         for ref in list(self._fs.list(self._folder)):
             self._fs.delete(Uri.parse(ref.uri))
+
+    def _list_uri(self, name: str) -> Uri:
+        return self._folder / f"{name}.json"
 
     def _receipt_uri(self, index: int) -> Uri:
         return self._folder / f"part-{index:05d}.json"

@@ -86,11 +86,11 @@ def stored_type(dtype: pl.DataType, column: str) -> pl.DataType:
         case pl.Decimal(precision=precision, scale=scale):
             return pl.Decimal(precision or MAX_DECIMAL_DIGITS, scale)
         case pl.List(inner=inner) | pl.Array(inner=inner):
-            return pl.List(stored_type(_instance(inner), f"{column}[]"))
+            return pl.List(stored_type(as_instance(inner), f"{column}[]"))
         case pl.Struct(fields=fields):
             _require_distinct([f"{column}.{f.name}" for f in fields])
             return pl.Struct(
-                {f.name: stored_type(_instance(f.dtype), f"{column}.{f.name}") for f in fields}
+                {f.name: stored_type(as_instance(f.dtype), f"{column}.{f.name}") for f in fields}
             )
         case _:
             raise UnsupportedData(
@@ -240,14 +240,15 @@ def _holds_nanoseconds(dtype: pl.DataType) -> bool:
         case pl.Datetime(time_unit="ns"):
             return True
         case pl.List(inner=inner) | pl.Array(inner=inner):
-            return _holds_nanoseconds(_instance(inner))
+            return _holds_nanoseconds(as_instance(inner))
         case pl.Struct(fields=fields):
-            return any(_holds_nanoseconds(_instance(f.dtype)) for f in fields)
+            return any(_holds_nanoseconds(as_instance(f.dtype)) for f in fields)
         case _:
             return False
 
 
-def _instance(dtype: PolarsDataType) -> pl.DataType:
+def as_instance(dtype: PolarsDataType) -> pl.DataType:
+    """``dtype`` as an instance; Polars takes ``pl.Int64`` for ``pl.Int64()``."""
     return dtype() if isinstance(dtype, type) else dtype
 
 

@@ -2,7 +2,8 @@
 
 All joins are submitted at once and none waits inside a task, so that one worker with one thread is
 enough. A join goes before parts that are still to be read, and its inputs are let go after it:
-a worker holds some ``FAN_IN`` states of each level, however many parts there are.
+a worker holds some ``FAN_IN`` states of each level, however many parts there are. States travel
+as bytes (``tasks.arrow``).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from headwater.infra.errors import InvalidRequest
 from headwater.tasks.aggregate import combine
 from headwater.tasks.aggregates.partitions import partition_state
 from headwater.tasks.aggregates.plan import AggregatePlan
+from headwater.tasks.arrow import pack, unpack
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -30,12 +32,12 @@ JOIN_PRIORITY = 10
 
 def tree(
     client: Client,
-    states: Sequence[Future[pl.DataFrame]],
+    states: Sequence[Future[bytes]],
     plan: AggregatePlan,
     schema: pl.Schema,
     *,
     fan_in: int = FAN_IN,
-) -> Future[pl.DataFrame]:
+) -> Future[bytes]:
     """The state of all rows.
 
     Args:
@@ -58,13 +60,13 @@ def tree(
 
 def forest(
     client: Client,
-    states: Sequence[Future[pl.DataFrame]],
+    states: Sequence[Future[bytes]],
     plan: AggregatePlan,
     schema: pl.Schema,
     *,
     partitions: int,
     fan_in: int = FAN_IN,
-) -> list[Future[pl.DataFrame]]:
+) -> list[Future[bytes]]:
     """The states of ``partitions`` disjoint sets of groups, none larger than its share.
 
     Without keys all rows are one group, and there is one partition.
@@ -72,15 +74,13 @@ def forest(
     if partitions == 1 or not plan.by:
         return [tree(client, states, plan, schema, fan_in=fan_in)]
     cuts = [
-        client.submit(
-            partition_state, state, len(plan.by), partitions, pure=False, priority=JOIN_PRIORITY
-        )
+        client.submit(cut, state, len(plan.by), partitions, pure=False, priority=JOIN_PRIORITY)
         for state in states
     ]
     return [
         tree(
             client,
-            [client.submit(getitem, cut, i, pure=False, priority=JOIN_PRIORITY) for cut in cuts],
+            [client.submit(getitem, one, i, pure=False, priority=JOIN_PRIORITY) for one in cuts],
             plan,
             schema,
             fan_in=fan_in,
@@ -89,6 +89,12 @@ def forest(
     ]
 
 
-def joined(states: Sequence[pl.DataFrame], plan: AggregatePlan, schema: pl.Schema) -> pl.DataFrame:
+def joined(states: Sequence[bytes], plan: AggregatePlan, schema: pl.Schema) -> bytes:
     """The joint state of ``states``; runs on a worker."""
-    return combine(states, plan, schema).collect(engine="streaming")
+    frames = [unpack(state) for state in states]
+    return pack(combine(frames, plan, schema).collect(engine="streaming"))
+
+
+def cut(state: bytes, keys: int, partitions: int) -> list[bytes]:
+    """``state`` as ``partition_state`` cuts it; runs on a worker."""
+    return [pack(piece) for piece in partition_state(unpack(state), keys, partitions)]

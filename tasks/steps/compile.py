@@ -10,11 +10,14 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from headwater.infra.errors import DataError, HeadwaterError, InvalidRequest, first_line
-from headwater.tasks.steps.base import ROWS, Given, Scope
+from headwater.tasks.aggregates.plan import AggregatePlan
+from headwater.tasks.steps.aggregate import AggregateStep
+from headwater.tasks.steps.base import ROWS, Given, Scope, Step
 from headwater.tasks.steps.columns import Partition, require_kept
 from headwater.tasks.steps.files import NumberedStep
 from headwater.tasks.steps.join import Join
 from headwater.tasks.steps.loss import lost_at, lost_values
+from headwater.tasks.steps.order import Deduplicate, Sort, Top
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,27 @@ class Stage:
     def schema(self) -> pl.Schema:
         """Columns that the stage gives."""
         return self.steps[-1].result
+
+    @property
+    def aggregates(self) -> AggregatePlan | None:
+        """What the stage is, where it is an aggregate."""
+        step = self._only
+        return step.to_engine() if isinstance(step, AggregateStep) else None
+
+    @property
+    def sorts(self) -> Sort | None:
+        """The step that puts all rows in an order, where that is the stage."""
+        step = self._only
+        return step if isinstance(step, Sort) else None
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether to apply it to pieces first, and then to what is left of all, changes nothing."""
+        return isinstance(self._only, (Top, Deduplicate))
+
+    @property
+    def _only(self) -> Step:
+        return self.steps[0].numbered.step
 
     def apply(self, frame: pl.LazyFrame, sides: Mapping[str, pl.LazyFrame]) -> pl.LazyFrame:
         """The stage's plan on ``frame``, which holds the rows that the scope asks for."""

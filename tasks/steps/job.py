@@ -11,8 +11,9 @@ import polars as pl
 from headwater.infra.errors import HeadwaterError
 from headwater.infra.models import Scope, StepsText
 from headwater.tasks.jobs import Job
+from headwater.tasks.stages import explained_by
 from headwater.tasks.steps.base import ROWS
-from headwater.tasks.steps.compile import Compiled, compile_steps, require_unique_keys
+from headwater.tasks.steps.compile import Compiled, Stage, compile_steps, require_unique_keys
 from headwater.tasks.steps.files import StepFile, parse_steps
 
 
@@ -30,6 +31,11 @@ class StepsJob(Job):
     text: str = ""
     addresses: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def can_spread(self) -> bool:
+        """Every step can."""
+        return True
+
     def load(self) -> StepsTransform:
         """The steps as a transform."""
         return StepsTransform(parse_steps(self.text, self.spec))
@@ -37,6 +43,15 @@ class StepsJob(Job):
     def schema_on(self, schema: pl.Schema, sides: Mapping[str, pl.Schema]) -> pl.Schema:
         """Columns that the steps give: each step knows, without a plan."""
         return compile_steps(self.load().file.steps, schema, sides).schema
+
+    def stages(
+        self,
+        schema: pl.Schema,
+        sides: Mapping[str, pl.Schema],
+        result: pl.Schema,  # noqa: ARG002 - each step knows what it gives
+    ) -> tuple[Stage, ...]:
+        """The steps as stages, one for all neighbours that look at one row at a time."""
+        return compile_steps(self.load().file.steps, schema, sides).stages
 
     def check_sides(self, sides: Mapping[str, pl.LazyFrame]) -> None:
         """Returns when the side tables, whole, are fit to be joined.
@@ -57,8 +72,7 @@ class StepsJob(Job):
         if not frames:
             return None
         compiled = self.load().compiled(frames[0], sides)
-        found = (stage.explained(error, frames, sides, where) for stage in compiled.stages)
-        return next(filter(None, found), None)
+        return explained_by(compiled.stages, error, frames, sides, where)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from headwater.infra.models import Candidate, Device, Plan
 from headwater.tasks.aggregate import aggregate, finalize, partial
 from headwater.tasks.aggregates.plan import AggregateFunction, AggregatePlan, Aggregation
 from headwater.tasks.aggregates.tree import FAN_IN, forest, tree
+from headwater.tasks.arrow import pack, unpack
 
 F = AggregateFunction
 TIMEOUT = 60
@@ -64,8 +65,8 @@ def part(index: int, rows: int = 200) -> pl.DataFrame:
     )
 
 
-def state_of(index: int, plan: AggregatePlan = PLAN) -> pl.DataFrame:
-    return partial(part(index).lazy(), plan, SCHEMA).collect()
+def state_of(index: int, plan: AggregatePlan = PLAN) -> bytes:
+    return pack(partial(part(index).lazy(), plan, SCHEMA).collect())
 
 
 @pytest.mark.parametrize(("parts", "fan_in"), [(1, 8), (2, 8), (7, 2), (65, 8), (40, 3)])
@@ -76,7 +77,7 @@ def test_a_tree_gives_what_one_frame_gives(client: Client, parts: int, fan_in: i
 
     for leaves in (states, backwards):
         root = tree(client, leaves, PLAN, SCHEMA, fan_in=fan_in)
-        result = finalize(root.result(TIMEOUT), PLAN, SCHEMA).collect()
+        result = finalize(unpack(root.result(TIMEOUT)), PLAN, SCHEMA).collect()
         assert_frame_equal(result, expected, rel_tol=1e-12)
 
 
@@ -85,7 +86,7 @@ def test_a_tree_of_no_parts_is_the_state_of_nothing(client: Client) -> None:
 
     root = tree(client, [], plan, SCHEMA).result(TIMEOUT)
 
-    assert finalize(root, plan, SCHEMA).collect().rows() == [(0, 0.0)]
+    assert finalize(unpack(root), plan, SCHEMA).collect().rows() == [(0, 0.0)]
 
 
 def test_a_forest_holds_each_group_in_one_partition(client: Client) -> None:
@@ -96,7 +97,7 @@ def test_a_forest_holds_each_group_in_one_partition(client: Client) -> None:
     roots = forest(client, states, PLAN, SCHEMA, partitions=partitions)
 
     assert len(roots) == partitions
-    results = [finalize(root.result(TIMEOUT), PLAN, SCHEMA).collect() for root in roots]
+    results = [finalize(unpack(root.result(TIMEOUT)), PLAN, SCHEMA).collect() for root in roots]
     assert all(result.height for result in results)
     assert_frame_equal(pl.concat(results).sort("k"), expected, rel_tol=1e-12)
 
@@ -107,7 +108,7 @@ def test_a_forest_without_keys_is_one_tree(client: Client) -> None:
 
     (root,) = forest(client, states, plan, SCHEMA, partitions=4)
 
-    assert finalize(root.result(TIMEOUT), plan, SCHEMA).collect()["n"].to_list() == [600]
+    assert finalize(unpack(root.result(TIMEOUT)), plan, SCHEMA).collect()["n"].to_list() == [600]
 
 
 def test_states_are_let_go_once_they_are_joined(client: Client) -> None:

@@ -152,7 +152,7 @@ def test_an_input_that_no_worker_could_hold_is_refused(frame: pl.DataFrame, tmp_
     with pytest.raises(InvalidRequest, match="looks at the whole input") as caught:
         require_holdable("jobs:per_key", source, memory_gib=0.000_01)
 
-    assert "scope rows first" in caught.value.hint
+    assert "scope='key'" in caught.value.hint
 
 
 STEPS = """

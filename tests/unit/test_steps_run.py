@@ -17,9 +17,10 @@ from headwater.infra.errors import InvalidRequest, Overlap, UnknownName, ValueLo
 from headwater.infra.models import JobRequest, PartReceipt, StepsText
 from headwater.infra.storage.inputs import open_input
 from headwater.tasks.prepare import Prepared, prepare
+from headwater.tasks.read import release_sides
 from headwater.tasks.scan import cut
 from headwater.tasks.steps.catalog import KINDS
-from headwater.tasks.transform import PartSpec, release_sides, run_part
+from headwater.tasks.transform import PartSpec, run_part
 
 pytestmark = pytest.mark.unit
 

@@ -1,0 +1,139 @@
+"""Brings rows together on a cluster: each piece gives every bucket its share.
+
+The way there is Dask's peer-to-peer shuffle, which keeps what arrives on the workers' disks and
+starts anew by itself where a worker is lost. What travels is not a pandas frame: a share is one
+value, the Arrow bytes that Polars writes, so types come out as they went in, and are checked.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+from dask._task_spec import GraphNode, Task, TaskRef
+
+from headwater.infra.errors import SchemaMismatch
+from headwater.tasks.arrow import pack, unpack
+from headwater.tasks.digests import Words, digests
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from distributed import Client
+
+Graph = dict[str, GraphNode]
+"""Tasks of Dask by their keys."""
+
+_BUCKET, _ROWS = "bucket", "rows"
+
+_NOISY = "distributed.shuffle._scheduler_plugin"
+"""It warns that a shuffle begins and that it is over."""
+
+
+def buckets_by_key(frame: pl.DataFrame, keys: Sequence[str], buckets: int) -> Words:
+    """The bucket of each row; rows with equal keys have the same one, from whatever piece."""
+    return digests([frame[name] for name in keys]) % np.uint64(buckets)
+
+
+def shares(frame: pl.DataFrame, bucket_of: Words) -> pd.DataFrame:
+    """What a piece gives: a row for each bucket that gets some of its rows, with their bytes.
+
+    Args:
+        bucket_of: One for each row.
+    """
+    import pandas as pd
+
+    order = np.argsort(bucket_of, kind="stable")
+    ordered = frame[order]
+    found, starts = np.unique(bucket_of[order], return_index=True)
+    ends = [*starts[1:], frame.height]
+    data = [
+        pack(ordered.slice(int(start), int(end - start)))
+        for start, end in zip(starts, ends, strict=True)
+    ]
+    return pd.DataFrame({_BUCKET: found.astype(np.int64), _ROWS: _as_column(data)})
+
+
+def taken(arrived: pd.DataFrame, schema: pl.Schema) -> pl.DataFrame:
+    """The rows of a bucket, in the order of the pieces that they came from.
+
+    Raises:
+        SchemaMismatch: They have other types than the pieces had.
+    """
+    frames = [unpack(data) for data in arrived[_ROWS]]
+    for frame in frames:
+        if frame.schema != schema:
+            wrong = [n for n in schema if frame.schema.get(n) != schema[n]] or frame.columns
+            raise SchemaMismatch(
+                f"column '{wrong[0]}' came out of the exchange between workers as"
+                f" {frame.schema.get(wrong[0])}, and went in as {schema.get(wrong[0])}",
+                hint="all workers must run the same version of Polars",
+            )
+    return pl.concat(frames) if frames else pl.DataFrame(schema=schema)
+
+
+def add_exchange(
+    graph: Graph, token: str, pieces: Sequence[TaskRef], buckets: int
+) -> list[TaskRef]:
+    """What each bucket gets, for ``taken``, as tasks that are added to ``graph``.
+
+    Args:
+        token: Names the exchange; no other of the cluster may have it.
+        pieces: What each piece gives, from ``shares``.
+    """
+    # This is how Dask's own frames ask for the shuffle; the pinned version of Dask is what makes
+    # it safe to do the same.
+    from distributed.shuffle._core import P2PBarrierTask, ShuffleId, barrier_key, p2p_barrier
+    from distributed.shuffle._shuffle import DataFrameShuffleSpec, shuffle_transfer, shuffle_unpack
+
+    shuffle = ShuffleId(token)
+    sent = [
+        Task(f"shuffle-transfer-{token}-{i}", shuffle_transfer, piece, shuffle, i)
+        for i, piece in enumerate(pieces)
+    ]
+    barrier = P2PBarrierTask(
+        barrier_key(shuffle),
+        p2p_barrier,
+        shuffle,
+        *(task.ref() for task in sent),
+        spec=DataFrameShuffleSpec(
+            id=shuffle,
+            npartitions=buckets,
+            column=_BUCKET,
+            meta=_empty(),
+            parts_out=buckets,
+            disk=True,
+            drop_column=True,
+        ),
+    )
+    got = [
+        Task(f"shuffle-p2p-{token}-{i}", shuffle_unpack, shuffle, i, barrier.ref())
+        for i in range(buckets)
+    ]
+    graph.update({str(task.key): task for task in (*sent, barrier, *got)})
+    return [task.ref() for task in got]
+
+
+def quiet_exchanges(client: Client) -> None:
+    """Keep the scheduler from warning of each exchange that begins and ends as it should."""
+    client.run_on_scheduler(_quiet)
+
+
+def _quiet() -> None:
+    logging.getLogger(_NOISY).setLevel(logging.ERROR)
+
+
+def _empty() -> pd.DataFrame:
+    # Here, since to import it takes longer than most runs, which exchange nothing, need at all.
+    import pandas as pd
+
+    return pd.DataFrame({_BUCKET: np.array([], dtype=np.int64), _ROWS: _as_column([])})
+
+
+def _as_column(data: Sequence[bytes]) -> pd.api.extensions.ExtensionArray:
+    import pandas as pd
+    import pyarrow as pa
+
+    return pd.arrays.ArrowExtensionArray(pa.array(data, pa.large_binary()))

@@ -1,0 +1,446 @@
+"""One leg of a job that looks across rows: what comes in, the stages on it, what goes out.
+
+A leg is one task for each piece of a frame that is spread over the cluster. The first leg reads
+parts of the input, the last one writes parts of the result, and between two of them rows or the
+states of aggregates go from piece to piece. Like a part of a job that looks at one row at a time,
+a leg is one plan, from what it reads to what it gives, so its memory is bounded by what it gives.
+
+On a GPU worker the first and the last leg run on it; the ones between run on the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Protocol, cast
+
+import polars as pl
+
+from headwater.infra.errors import HeadwaterError, PartFailed, first_line
+from headwater.infra.models import Part, PartReceipt
+from headwater.infra.storage.runs import RunFolder
+from headwater.infra.storage.types import column_of
+from headwater.infra.storage.uris import Uri
+from headwater.tasks.aggregate import finalize, partial, state_schema
+from headwater.tasks.aggregates.plan import AggregatePlan
+from headwater.tasks.arrow import pack, unpack
+from headwater.tasks.exchange import buckets_by_key, shares, taken
+from headwater.tasks.read import (
+    count_rows,
+    held_sides,
+    read,
+    release_sides,
+    stage_all,
+    together,
+)
+from headwater.tasks.stages import JobStage, RowOrder, explained_by
+from headwater.tasks.transform import (
+    PartSpec,
+    Phases,
+    explain_part,
+    failures,
+    on_device,
+    scratch_folder,
+    worker_address,
+    write_part,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_TRIES = 3
+"""Tries of one leg, where an error says that a later one may succeed."""
+
+SAMPLED_ROWS = 1024
+"""Rows of a piece that tell how the values of an order are spread; enough for buckets that differ
+by a few percent."""
+
+
+@dataclass(slots=True)
+class Work:
+    """One leg on one piece, while it runs.
+
+    Attributes:
+        frames: What came in, in pieces that can be read again, once the head has opened them.
+        beside: What came in beside the rows.
+        receipt: What is left behind, where the leg reads a part of the input or writes one.
+    """
+
+    spec: PartSpec
+    stack: ExitStack
+    tmp: Path
+    beside: object = None
+    phases: Phases = field(default_factory=Phases)
+    frames: list[pl.LazyFrame] = field(default_factory=list)
+    receipt: PartReceipt | None = None
+
+
+class Head(Protocol):
+    """What comes into a leg."""
+
+    def open(self, arrived: object, work: Work) -> Sequence[pl.LazyFrame]:
+        """The rows that came, in pieces that can be read again.
+
+        Args:
+            arrived: What the leg before gave.
+        """
+        ...
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        ...
+
+
+class Tail(Protocol):
+    """What goes out of a leg."""
+
+    def close(self, frame: pl.LazyFrame, schema: pl.Schema, work: Work) -> object:
+        """What the next leg's task gets of ``frame``, whose columns are ``schema``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the driver hears of a leg.
+
+    Attributes:
+        retries: Tries that failed before the one that did not.
+        size_bytes: Of what the leg gave, where that is one frame.
+    """
+
+    receipt: PartReceipt | None
+    retries: int = 0
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """A leg on one piece.
+
+    Attributes:
+        stages: Which of the job's stages it applies, in their order.
+        given: Columns that come in.
+    """
+
+    head: Head
+    stages: range
+    tail: Tail
+    given: pl.Schema
+
+
+def run_leg(
+    leg: Leg, spec: PartSpec, arrived: object = None, beside: object = None
+) -> tuple[object, Outcome]:
+    """What ``leg`` gives, and what the driver hears of it.
+
+    Args:
+        arrived: What the leg before gave to this piece.
+        beside: What the tail needs apart from the rows.
+    Raises:
+        HeadwaterError: As ``transform.run_part`` does.
+    """
+    for retries in range(MAX_TRIES):
+        try:
+            value, receipt = _run_leg(leg, spec, arrived, beside)
+        except HeadwaterError as exc:
+            if exc.retry == "never" or retries == MAX_TRIES - 1:
+                raise
+        else:
+            size = len(value) if isinstance(value, bytes) else 0
+            return value, Outcome(receipt, retries, size)
+    raise AssertionError("the last try returns or raises")
+
+
+def _run_leg(
+    leg: Leg, spec: PartSpec, arrived: object, beside: object
+) -> tuple[object, PartReceipt | None]:
+    sides: dict[str, pl.LazyFrame] = {}
+    stages: Sequence[JobStage] = ()
+    with scratch_folder() as (stack, tmp):
+        work = Work(spec, stack, tmp, beside)
+
+        def explained(error: BaseException) -> HeadwaterError:
+            known = explained_by(stages, error, work.frames, sides, leg.head.name)
+            if known is None and isinstance(leg.head, Slices):
+                known = explain_part(leg.head.part, spec, error)
+            return known or PartFailed(
+                f"job {spec.job.name} failed on {leg.head.name}: {type(error).__name__}:"
+                f" {first_line(error)}",
+                hint="mend the job or its input, then run the same command again",
+            )
+
+        with failures(leg.head.name, tmp, explained):
+            with work.phases("stage"):
+                sides = held_sides(spec.attempt_key, spec.sides, spec.job.check_sides)
+                work.frames = list(leg.head.open(arrived, work))
+            with work.phases("transform"):
+                stages = _stages(spec)[leg.stages.start : leg.stages.stop]
+                frame = together(work.frames, leg.given)
+                for stage in stages:
+                    frame = stage.apply(frame, sides)
+                schema = stages[-1].schema if stages else leg.given
+                value = leg.tail.close(frame, schema, work)
+            stack.close()  # checks that local inputs are still what was pinned
+    if work.receipt is not None:
+        RunFolder(Uri.parse(spec.target), spec.attempt_key).leave(work.receipt)
+    return value, work.receipt
+
+
+# --- what comes in ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Slices:
+    """A part of the input.
+
+    Attributes:
+        counted: Whether what is read counts; a part that is read twice counts once.
+    """
+
+    part: Part
+    counted: bool = True
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"part {self.part.index}"
+
+    def open(self, arrived: object, work: Work) -> list[pl.LazyFrame]:  # noqa: ARG002
+        """Scans of the part's staged files."""
+        source, slices = work.spec.source, self.part.slices
+        staged = stage_all(work.stack, [s.ref for s in slices], work.tmp)
+        frames = [read(s, f, source) for s, f in zip(slices, staged, strict=True)]
+        if self.counted:
+            work.receipt = PartReceipt(
+                index=self.part.index,
+                files=(),
+                rows_in=sum(count_rows(s, f) for s, f in zip(slices, frames, strict=True)),
+                rows_out=0,
+                bytes_read=sum(f.bytes_read for f in staged),
+                bytes_written=0,
+                seconds=work.phases.seconds,
+                worker=worker_address(),
+                device=work.spec.device,
+            )
+        return frames
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """The share that one bucket has of all pieces."""
+
+    index: int
+    schema: pl.Schema
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"bucket {self.index}"
+
+    def open(self, arrived: object, work: Work) -> list[pl.LazyFrame]:  # noqa: ARG002
+        """The rows that came for it."""
+        return [taken(cast("pd.DataFrame", arrived), self.schema).lazy()]
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """The state of some groups, with all of their rows in it."""
+
+    index: int
+    plan: AggregatePlan
+    schema: pl.Schema
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"groups {self.index}"
+
+    def open(self, arrived: object, work: Work) -> list[pl.LazyFrame]:  # noqa: ARG002
+        """The aggregate's result."""
+        return [finalize(unpack(cast("bytes", arrived)), self.plan, self.schema)]
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """All that is left of every piece."""
+
+    name: str = "all rows"
+
+    def open(self, arrived: object, work: Work) -> list[pl.LazyFrame]:  # noqa: ARG002
+        """The pieces."""
+        return [unpack(data).lazy() for data in cast("Iterable[bytes]", arrived)]
+
+
+# --- what goes out ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The rows themselves."""
+
+    def close(self, frame: pl.LazyFrame, schema: pl.Schema, work: Work) -> bytes:
+        """All of them."""
+        return pack(_collected(frame, schema, work))
+
+
+@dataclass(frozen=True, slots=True)
+class PartialState:
+    """The state of an aggregate over the piece's rows."""
+
+    plan: AggregatePlan
+
+    def close(self, frame: pl.LazyFrame, schema: pl.Schema, work: Work) -> bytes:
+        """A row for each of the piece's groups."""
+        state = partial(frame, self.plan, schema)
+        return pack(_collected(state, state_schema(self.plan, schema), work))
+
+
+@dataclass(frozen=True, slots=True)
+class ByKey:
+    """A share for each bucket: rows with equal keys go to the same one."""
+
+    keys: tuple[str, ...]
+    buckets: int
+
+    def close(self, frame: pl.LazyFrame, schema: pl.Schema, work: Work) -> pd.DataFrame:
+        """The shares."""
+        rows = _collected(frame, schema, work)
+        return shares(rows, buckets_by_key(rows, self.keys, self.buckets))
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """Some rows that tell how the values of an order are spread.
+
+    They are a function of the rows, and not of the order that they happen to be in: the same input
+    is cut the same way again when a run is taken up.
+    """
+
+    order: RowOrder
+
+    def close(self, frame: pl.LazyFrame, schema: pl.Schema, work: Work) -> bytes:  # noqa: ARG002
+        """Rows at even distances in the piece's own order."""
+        names = self.order.order_by
+        ordered = _ordered(frame.select([column_of(n) for n in names]), schema, self.order)
+        rows = ordered.collect(engine="streaming")
+        return pack(rows.gather_every(max(1, rows.height // SAMPLED_ROWS)))
+
+
+@dataclass(frozen=True, slots=True)
+class ByOrder:
+    """A share for each bucket: all rows of one come before all rows of the next.
+
+    ``bounds`` arrive beside the rows.
+    """
+
+    order: RowOrder
+
+    def close(self, frame: pl.LazyFrame, schema: pl.Schema, work: Work) -> pd.DataFrame:
+        """The shares."""
+        rows = _collected(frame, schema, work)
+        names = self.order.order_by
+        is_row, place = (_free(schema, word) for word in ("is_row", "place"))
+        bounds = unpack(cast("bytes", work.beside)).lazy()
+        both = pl.concat(
+            [
+                bounds.with_columns(pl.lit(0, pl.Int8).alias(is_row)),
+                rows.lazy().select(*map(column_of, names), pl.lit(1, pl.Int8).alias(is_row)),
+            ]
+        ).with_columns(pl.int_range(pl.len(), dtype=pl.UInt64).alias(place))
+        # Of equal rows a bound comes first, so all of them come after it.
+        columns = pl.Schema({**{name: schema[name] for name in names}, is_row: pl.Int8()})
+        ordered = self.order.in_order(both, columns).collect()
+        passed = ordered.select(
+            place, is_row, bucket=(column_of(is_row) == 0).cum_sum().cast(pl.UInt64)
+        )
+        of_rows = passed.filter(column_of(is_row) == 1).sort(place)
+        return shares(rows, of_rows["bucket"].to_numpy())
+
+
+def bounds(samples: Sequence[bytes], order: RowOrder, schema: pl.Schema, buckets: int) -> bytes:
+    """The first row of each bucket but the first one, in the order's own columns.
+
+    Args:
+        samples: Of all pieces.
+        schema: Columns of the pieces.
+    """
+    ordered = _ordered(pl.concat(map(unpack, samples)).lazy(), schema, order).collect()
+    firsts = [ordered.height * bucket // buckets for bucket in range(1, buckets)]
+    return pack(ordered[firsts].unique(maintain_order=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A part of the result."""
+
+    index: int
+
+    def close(self, frame: pl.LazyFrame, schema: pl.Schema, work: Work) -> None:  # noqa: ARG002
+        """Write it, and note what was written."""
+        spec = work.spec
+        files, fallbacks = write_part(frame, self.index, spec, work.tmp, work.phases)
+        work.receipt = PartReceipt(
+            index=self.index,
+            files=files,
+            rows_in=0,
+            rows_out=sum(f.rows for f in files),
+            bytes_read=0,
+            bytes_written=sum(f.size_bytes for f in files),
+            seconds=work.phases.seconds,
+            worker=worker_address(),
+            device=spec.device,
+            gpu_fallbacks=fallbacks,
+        )
+
+
+# --- helpers ---------------------------------------------------------------------------------
+
+
+def _collected(frame: pl.LazyFrame, schema: pl.Schema, work: Work) -> pl.DataFrame:
+    if work.receipt is not None:
+        frame, fallbacks = on_device(frame, work.spec)
+        work.receipt = replace(work.receipt, gpu_fallbacks=fallbacks)
+    rows = frame.collect(engine="streaming")
+    if rows.schema != schema:
+        raise PartFailed(
+            f"job {work.spec.job.name} gave {rows.schema}, and its plan promised {schema}",
+            hint="cast the columns that differ",
+        )
+    return rows
+
+
+def _ordered(frame: pl.LazyFrame, schema: pl.Schema, order: RowOrder) -> pl.LazyFrame:
+    return order.in_order(frame, pl.Schema({name: schema[name] for name in order.order_by}))
+
+
+def _free(schema: pl.Schema, word: str) -> str:
+    """``word``, or what is like it and no column of ``schema``."""
+    while word in schema:
+        word += "_"
+    return word
+
+
+# --- what a process holds for a run ----------------------------------------------------------
+
+_STAGES: dict[str, Sequence[JobStage]] = {}
+_STAGES_LOCK = Lock()
+
+
+def _stages(spec: PartSpec) -> Sequence[JobStage]:
+    """The job's stages; the first leg of a run in this process resolves them."""
+    with _STAGES_LOCK:
+        if spec.attempt_key not in _STAGES:
+            sides = {name: side.schema for name, side in spec.sides}
+            _STAGES[spec.attempt_key] = spec.job.stages(spec.source.schema, sides, spec.result)
+        return _STAGES[spec.attempt_key]
+
+
+def release(attempt_key: str) -> None:
+    """Let go of what this process holds for a run; runs on every worker at the end of a run."""
+    release_sides(attempt_key)
+    with _STAGES_LOCK:
+        _STAGES.pop(attempt_key, None)

@@ -1,0 +1,115 @@
+"""How far a run is, and what its parts left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from distributed.scheduler import KilledWorker
+
+from headwater.infra.errors import HeadwaterError, PartFailed, WorkerLost
+from headwater.infra.models import PartReceipt
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is; ``rows`` and ``parts`` count what earlier attempts had done, too."""
+
+    parts: int
+    parts_done: int
+    rows_in: int
+    rows_out: int
+    retries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Processed:
+    """All parts of a run, done.
+
+    Attributes:
+        resumed: Parts that an earlier attempt had finished.
+        retries: Parts tried again after an error or a lost worker.
+    """
+
+    receipts: tuple[PartReceipt, ...]
+    resumed: int
+    retries: int
+
+
+class Tally:
+    """The receipts of a run's parts as they come in.
+
+    Args:
+        parts: How many there will be.
+        finished: Receipts of an earlier attempt.
+        on_progress: Called in the calling thread, whenever there is news.
+    """
+
+    def __init__(
+        self,
+        parts: int,
+        finished: Mapping[int, PartReceipt],
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self.parts = parts
+        self.retries = 0
+        self._receipts = dict(finished)
+        self._resumed = len(finished)
+        self._on_progress = on_progress
+
+    def add(self, receipt: PartReceipt) -> None:
+        """One more part is done."""
+        self._receipts[receipt.index] = receipt
+        self.tell()
+
+    def tell(self) -> None:
+        """Say how far the run is."""
+        receipts = self._receipts.values()
+        self._on_progress(
+            Progress(
+                self.parts,
+                len(receipts),
+                sum(r.rows_in for r in receipts),
+                sum(r.rows_out for r in receipts),
+                self.retries,
+            )
+        )
+
+    def processed(self) -> Processed:
+        """What is there at the end."""
+        receipts = tuple(self._receipts[index] for index in sorted(self._receipts))
+        return Processed(receipts, self._resumed, self.retries)
+
+
+def as_ours(exc: BaseException, what: str) -> HeadwaterError:
+    """The error of ours that a task's error is.
+
+    Args:
+        what: Names the task, in messages.
+    """
+    if isinstance(exc, HeadwaterError):
+        return exc
+    if isinstance(exc, KilledWorker):
+        return WorkerLost(
+            f"{what}: its worker died {exc.allowed_failures + 1} times, probably for lack of"
+            " memory",
+            hint="give workers more memory or fewer threads in the cluster profile",
+        )
+    return PartFailed(
+        f"{what} failed: {type(exc).__name__}: {exc}",
+        hint="run the same command again: finished parts are taken up",
+    )
+
+
+def lost_workers(client: Client, keys: Iterable[object]) -> int:
+    """How often a worker died while it had one of the tasks."""
+    return cast(int, client.run_on_scheduler(_suspicions, keys=list(keys)))
+
+
+def _suspicions(dask_scheduler: object, keys: Sequence[object]) -> int:
+    tasks = dask_scheduler.tasks  # type: ignore[attr-defined]
+    return sum(tasks[key].suspicious for key in keys if key in tasks)

@@ -1,0 +1,110 @@
+"""Reads slices of pinned files and side tables as frames, from files that are staged here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Lock
+
+import polars as pl
+
+from headwater.infra.errors import DamagedFile, first_line
+from headwater.infra.models import DataRef, Slice
+from headwater.infra.storage.inputs import Input, read_slice
+from headwater.infra.storage.staging import StagedFile, stage
+
+STAGERS = 8
+"""Files of one part that are brought together."""
+
+
+def stage_all(stack: ExitStack, refs: Sequence[DataRef], tmp: Path) -> list[StagedFile]:
+    """Every file, brought together while ``stack`` is open; one named twice comes once."""
+    unique = list(dict.fromkeys(refs))
+    managers = [stage(ref, directory=tmp) for ref in unique]
+    with ThreadPoolExecutor(min(STAGERS, len(managers) or 1)) as pool:
+        entered = list(pool.map(lambda manager: manager.__enter__(), managers))
+    for manager in managers:
+        stack.push(manager)
+    by_ref = dict(zip(unique, entered, strict=True))
+    return [by_ref[ref] for ref in refs]
+
+
+def read(piece: Slice, staged: StagedFile, source: Input) -> pl.LazyFrame:
+    """The rows of ``piece`` as a scan of its staged file."""
+    return read_slice(
+        staged.path,
+        source,
+        partition=piece.partition,
+        first_row=piece.first_row,
+        rows=piece.rows,
+    )
+
+
+def together(frames: Sequence[pl.LazyFrame], schema: pl.Schema) -> pl.LazyFrame:
+    """One frame of all, of the columns of ``schema`` also where there is none."""
+    return pl.concat(frames) if frames else pl.LazyFrame(schema=schema)
+
+
+def count_rows(piece: Slice, frame: pl.LazyFrame) -> int:
+    """Rows of ``piece``, counted where the scan did not."""
+    if piece.rows is not None:
+        return piece.rows
+    return int(frame.select(pl.len()).collect(engine="streaming").item())
+
+
+def scan_whole(table: Input, stack: ExitStack, tmp: Path) -> pl.LazyFrame:
+    """All of a table as a scan of its staged files, for as long as ``stack`` is open."""
+    staged = stage_all(stack, [f.ref for f in table.files], tmp)
+    frames = [
+        read_slice(s.path, table, partition=f.partition)
+        for f, s in zip(table.files, staged, strict=True)
+    ]
+    return together(frames, table.schema)
+
+
+# --- side tables -----------------------------------------------------------------------------
+
+_SIDES: dict[str, dict[str, pl.DataFrame]] = {}
+_SIDES_LOCK = Lock()
+
+
+def held_sides(
+    run: str,
+    sides: Sequence[tuple[str, Input]],
+    check: Callable[[Mapping[str, pl.LazyFrame]], None],
+) -> dict[str, pl.LazyFrame]:
+    """A run's side tables as this process holds them; the first call of a run reads them.
+
+    Args:
+        run: Names the run; ``release_sides`` takes the same.
+        check: Called once with all of them.
+    """
+    if not sides:
+        return {}
+    with _SIDES_LOCK:
+        if run not in _SIDES:
+            tables = {name: _read_whole(side) for name, side in sides}
+            check({name: frame.lazy() for name, frame in tables.items()})
+            _SIDES[run] = tables
+        frames = _SIDES[run]
+    return {name: frame.lazy() for name, frame in frames.items()}
+
+
+def release_sides(run: str) -> None:
+    """Let go of a run's side tables; runs on every worker at the end of a run."""
+    with _SIDES_LOCK:
+        _SIDES.pop(run, None)
+
+
+def _read_whole(side: Input) -> pl.DataFrame:
+    with TemporaryDirectory(prefix="headwater-side-") as tmp, ExitStack() as stack:
+        try:
+            return scan_whole(side, stack, Path(tmp)).collect()
+        except pl.exceptions.PolarsError as exc:
+            raise DamagedFile(
+                f"the side table {side.uri} cannot be read: {first_line(exc)}",
+                hint="check or replace its files",
+            ) from exc
