@@ -7,12 +7,10 @@ engine cannot run falls back to the CPU and is counted.
 
 from __future__ import annotations
 
-import shutil
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,20 +24,16 @@ from headwater.infra.errors import (
     DamagedFile,
     HeadwaterError,
     PartFailed,
-    StoreUnavailable,
     first_line,
 )
 from headwater.infra.models import Device, Part, PartReceipt, Scope, Slice
 from headwater.infra.storage.inputs import Input, read_slice
 from headwater.infra.storage.runs import RunFolder
-from headwater.infra.storage.staging import StagedFile, stage
 from headwater.infra.storage.types import conform, finer_than_kept
 from headwater.infra.storage.uris import Uri
 from headwater.tasks.jobs import Job
+from headwater.tasks.read import damaged_file, disk_failed, named, read_piece, stage_all, together
 from headwater.tasks.write import PartWriter
-
-STAGERS = 8
-"""Files of one part that are brought together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +98,13 @@ def run_part(part: Part, spec: PartSpec) -> PartReceipt:
         try:
             with phases("stage"):
                 sides = _sides(spec, stack, tmp)
-                staged = _stage_all(stack, [s.ref for s in part.slices], tmp)
-            frames = [_read(s, f, spec.source) for s, f in zip(part.slices, staged, strict=True)]
+                staged = stage_all(stack, [s.ref for s in part.slices], tmp)
+            frames = [
+                read_piece(s, f, spec.source) for s, f in zip(part.slices, staged, strict=True)
+            ]
             with phases("transform"):
                 rows_in = sum(_rows(s, frame) for s, frame in zip(part.slices, frames, strict=True))
-                frame = spec.job.load()(_together(frames, spec.source), **sides)
+                frame = spec.job.load()(together(frames, spec.source), **sides)
                 frame = conform(frame, spec.result, spec.schema)
                 writer = PartWriter(Uri.parse(spec.target), spec.run_key, part.index, tmp)
                 fallbacks = 0
@@ -121,13 +117,7 @@ def run_part(part: Part, spec: PartSpec) -> PartReceipt:
         except HeadwaterError:
             raise
         except OSError as exc:
-            raise StoreUnavailable(
-                f"part {part.index}: {exc.strerror or exc}"
-                + (f" ({exc.filename})" if exc.filename else ""),
-                hint=f"free some space; {shutil.disk_usage(tmp.parent).free:,} bytes are left"
-                if exc.errno == 28
-                else "run the same command again: finished parts are taken up",
-            ) from exc
+            raise disk_failed(exc, part.index, tmp.parent) from exc
         except KeyboardInterrupt as exc:
             # Polars turns a Ctrl-C into this in whichever thread collects. It must not end the
             # worker: the driver, which got the signal too, decides what happens.
@@ -136,7 +126,7 @@ def run_part(part: Part, spec: PartSpec) -> PartReceipt:
                 hint="run the same command again: finished parts are taken up",
             ) from exc
         except (Exception, pl.exceptions.PanicException) as exc:
-            known = spec.job.explained(exc, frames, sides, _named(part))
+            known = spec.job.explained(exc, frames, sides, named(part))
             raise known or _explained(part, spec, exc) from exc
     receipt = PartReceipt(
         index=part.index,
@@ -146,7 +136,7 @@ def run_part(part: Part, spec: PartSpec) -> PartReceipt:
         bytes_read=sum(f.bytes_read for f in staged),
         bytes_written=sum(f.size_bytes for f in files),
         seconds=phases.seconds,
-        worker=_worker_address(),
+        worker=worker_address(),
         device=spec.device,
         gpu_fallbacks=fallbacks,
     )
@@ -155,32 +145,6 @@ def run_part(part: Part, spec: PartSpec) -> PartReceipt:
 
 
 # --- reading ---------------------------------------------------------------------------------
-
-
-def _stage_all(stack: ExitStack, refs: Sequence[object], tmp: Path) -> list[StagedFile]:
-    """Every file of the part, brought together; a file that two slices share comes once."""
-    unique = list(dict.fromkeys(refs))
-    managers = [stage(ref, directory=tmp) for ref in unique]  # type: ignore[arg-type]
-    with ThreadPoolExecutor(min(STAGERS, len(managers) or 1)) as pool:
-        entered = list(pool.map(lambda manager: manager.__enter__(), managers))
-    for manager in managers:
-        stack.push(manager)
-    by_ref = dict(zip(unique, entered, strict=True))
-    return [by_ref[ref] for ref in refs]
-
-
-def _read(piece: Slice, staged: StagedFile, source: Input) -> pl.LazyFrame:
-    return read_slice(
-        staged.path,
-        source,
-        partition=piece.partition,
-        first_row=piece.first_row,
-        rows=piece.rows,
-    )
-
-
-def _together(frames: Sequence[pl.LazyFrame], source: Input) -> pl.LazyFrame:
-    return pl.concat(frames) if frames else pl.LazyFrame(schema=source.schema)
 
 
 def _rows(piece: Slice, frame: pl.LazyFrame) -> int:
@@ -232,12 +196,12 @@ def _read_whole(side: Input) -> pl.DataFrame:
 
 def _scanned(side: Input, stack: ExitStack, tmp: Path) -> pl.LazyFrame:
     """The side table as a scan of its staged files, for as long as ``stack`` is open."""
-    staged = _stage_all(stack, [f.ref for f in side.files], tmp)
+    staged = stage_all(stack, [f.ref for f in side.files], tmp)
     frames = [
         read_slice(s.path, side, partition=f.partition)
         for f, s in zip(side.files, staged, strict=True)
     ]
-    return _together(frames, side)
+    return together(frames, side)
 
 
 # --- engines and errors ----------------------------------------------------------------------
@@ -257,33 +221,17 @@ def _explained(part: Part, spec: PartSpec, exc: BaseException) -> HeadwaterError
     """Which file is damaged, found by reading each alone; else the job is what failed."""
     if (refused := finer_than_kept(exc)) is not None:
         return refused
-    for piece in part.slices:
-        with (
-            TemporaryDirectory(prefix="headwater-check-") as tmp,
-            suppress(HeadwaterError),
-            stage(piece.ref, directory=Path(tmp)) as staged,
-        ):
-            try:
-                _read(piece, staged, spec.source).collect(engine="streaming")
-            except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as damage:
-                return DamagedFile(
-                    f"{Uri.parse(piece.ref.uri).display} cannot be read: {first_line(damage)}",
-                    hint="replace the file or leave it out, then run the same command again",
-                )
+    if (damaged := damaged_file(part, spec.source)) is not None:
+        return damaged
     return PartFailed(
-        f"job {spec.job.name} failed on {_named(part)}: {type(exc).__name__}: {first_line(exc)}",
+        f"job {spec.job.name} failed on {named(part)}: {type(exc).__name__}: {first_line(exc)}",
         hint="mend the job or its input, then run the same command again: finished parts are"
         " taken up unless the job's text changed",
     )
 
 
-def _named(part: Part) -> str:
-    files = ", ".join(Uri.parse(s.ref.uri).name for s in part.slices[:3])
-    more = f" and {len(part.slices) - 3} more" if len(part.slices) > 3 else ""
-    return f"part {part.index} ({files}{more})"
-
-
-def _worker_address() -> str:
+def worker_address() -> str:
+    """Address of the Dask worker that runs this; empty outside of one."""
     try:
         return str(get_worker().address)
     except ValueError:

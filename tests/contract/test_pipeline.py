@@ -33,7 +33,7 @@ from headwater.infra.models import Candidate, Device, JobRequest, Mode, Plan
 from headwater.infra.storage.datasets import Commit, Dataset
 from headwater.infra.storage.inputs import open_input, read_slice
 from headwater.infra.storage.uris import Uri
-from headwater.tasks import scan, transform, write
+from headwater.tasks import read, scan, write
 from headwater.tasks.prepare import Prepared, prepare
 from headwater.tasks.process import MAX_TRIES, Processed, Progress, process
 
@@ -602,7 +602,7 @@ def test_a_failed_run_goes_on_where_it_stopped(
     lake: Lake, resumable: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One file of six cannot be had at first; what the others gave is kept."""
-    real = transform.stage
+    real = read.stage
     broken = True
 
     def flaky(ref: Any, *args: Any, **options: Any) -> Any:
@@ -610,7 +610,7 @@ def test_a_failed_run_goes_on_where_it_stopped(
             raise DamagedFile(f"{ref.uri} is on a broken disk")
         return real(ref, *args, **options)
 
-    monkeypatch.setattr(transform, "stage", flaky)
+    monkeypatch.setattr(read, "stage", flaky)
     with pytest.raises(DamagedFile, match="broken disk"):
         resumable()
     assert lake.nothing_committed
@@ -640,7 +640,7 @@ def test_an_edited_job_takes_up_nothing(lake: Lake, resumable: Any) -> None:
 
 def fail_first(monkeypatch: pytest.MonkeyPatch, times: int, error: Exception) -> list[str]:
     """Let ``stage`` fail the first ``times`` times; gives the tries as they come."""
-    real, tries = transform.stage, list[str]()
+    real, tries = read.stage, list[str]()
 
     def flaky(ref: Any, *args: Any, **options: Any) -> Any:
         tries.append(ref.uri)
@@ -648,7 +648,7 @@ def fail_first(monkeypatch: pytest.MonkeyPatch, times: int, error: Exception) ->
             raise error
         return real(ref, *args, **options)
 
-    monkeypatch.setattr(transform, "stage", flaky)
+    monkeypatch.setattr(read, "stage", flaky)
     return tries
 
 
