@@ -21,7 +21,7 @@ from headwater.infra.errors import HeadwaterError
 from headwater.infra.models import Status
 
 if TYPE_CHECKING:
-    from headwater.tasks.process import Progress
+    from headwater.tasks.progress import Progress
 
 EXIT_DONE = 0
 EXIT_FAILED = 1

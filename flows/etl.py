@@ -20,7 +20,7 @@ from headwater.flows.receipts import as_markdown
 from headwater.infra.errors import HeadwaterError
 from headwater.infra.models import RunReceipt, Status
 from headwater.infra.profiles import load_profile
-from headwater.tasks.process import Progress
+from headwater.tasks.progress import Progress
 
 _RUN: ContextVar[EtlRun | None] = ContextVar("headwater_etl_run", default=None)
 

@@ -44,12 +44,24 @@ _SCOPE = "__headwater_scope__"
 """Attribute of a job's function: what ``job`` declared."""
 
 
-def job(*, scope: Literal["rows", "whole"] = "rows") -> Callable[[F], F]:
-    """Declares which rows a job has to see together.
+_FRAMES = "__headwater_frames__"
+"""Attribute of a job's function: what kind of frames it takes."""
+
+Frames = Literal["polars", "dask"]
+
+
+def job(
+    *, scope: Literal["rows", "whole"] | None = None, frames: Frames = "polars"
+) -> Callable[[F], F]:
+    """Declares which rows a job has to see together, and what kind of frames it takes.
 
     Args:
         scope: ``rows``, the default also without this, for a job that looks at one row at a
             time; ``whole`` for one that looks across rows, as an aggregate or a sort does.
+        frames: ``dask`` for a job from ``dask.dataframe.DataFrame`` to the same, side tables too.
+            It is over the whole input by nature, so it has no other scope.
+    Raises:
+        InvalidRequest: Both are given, and ``frames`` is ``dask``.
 
     Example:
         >>> @job(scope="whole")
@@ -57,8 +69,15 @@ def job(*, scope: Literal["rows", "whole"] = "rows") -> Callable[[F], F]:
         ...     return frame.group_by("day").agg(flights=pl.len())
     """
 
+    if frames == "dask" and scope is not None:
+        raise InvalidRequest(
+            f"a job with frames='dask' is over the whole input, and scope='{scope}' is given",
+            hint="leave the scope out",
+        )
+
     def declare(function: F) -> F:
-        setattr(function, _SCOPE, Scope(scope))
+        setattr(function, _SCOPE, Scope.WHOLE if frames == "dask" else Scope(scope or "rows"))
+        setattr(function, _FRAMES, frames)
         return function
 
     return declare
@@ -84,6 +103,7 @@ class Job:
         digest: SHA-256 over the text of the job, in hexadecimal.
         sides: Names of the side tables that the function takes.
         scope: Which rows the function has to see together.
+        frames: What kind of frames the function takes and gives.
     """
 
     spec: str
@@ -91,6 +111,7 @@ class Job:
     digest: str = ""
     sides: tuple[str, ...] = ()
     scope: Scope = Scope.ROWS
+    frames: Frames = "polars"
 
     @property
     def name(self) -> str:
@@ -166,7 +187,8 @@ def find_job(spec: str, *, folder: Path) -> Job:
     text = [m.source for m in modules] or [_source(module)]
     digest = hashlib.sha256("\0".join([spec, *text]).encode()).hexdigest()
     scope = getattr(function, _SCOPE, Scope.ROWS)
-    return Job(spec, modules, digest, _side_names(spec, function), scope)
+    frames: Frames = getattr(function, _FRAMES, "polars")
+    return Job(spec, modules, digest, _side_names(spec, function), scope, frames)
 
 
 def _import(name: str, root: Path) -> ModuleType:

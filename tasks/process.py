@@ -7,7 +7,7 @@ at once. A worker that dies takes only its unfinished parts with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, cast
 
 from distributed import as_completed
@@ -17,39 +17,12 @@ from headwater.infra.errors import HeadwaterError, PartFailed, WorkerLost
 from headwater.infra.models import Candidate, Device, Part, PartReceipt, Scope
 from headwater.infra.storage.runs import RunFolder
 from headwater.tasks.prepare import Prepared
+from headwater.tasks.progress import MAX_TRIES, Processed, Progress
 from headwater.tasks.scan import cut, part_bytes, whole
 from headwater.tasks.transform import PartSpec, release_sides, run_part
 
 if TYPE_CHECKING:
     from distributed import Client, Future
-
-MAX_TRIES = 3
-"""Tries of one part, where an error says that a later one may succeed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is; ``rows`` and ``parts`` count what earlier attempts had done, too."""
-
-    parts: int
-    parts_done: int
-    rows_in: int
-    rows_out: int
-    retries: int
-
-
-@dataclass(frozen=True, slots=True)
-class Processed:
-    """All parts of a run, done.
-
-    Attributes:
-        resumed: Parts that an earlier attempt had finished.
-        retries: Parts tried again after an error or a lost worker.
-    """
-
-    receipts: tuple[PartReceipt, ...]
-    resumed: int
-    retries: int
 
 
 def process(
@@ -70,6 +43,10 @@ def process(
         WorkerLost: A part's worker died again and again.
         HeadwaterError: A part failed for good; parts that were finished stay taken up.
     """
+    if prepared.job.frames == "dask":
+        from headwater.tasks.dataframes.run import process_frames  # long to import
+
+        return process_frames(client, prepared, candidate, on_progress=on_progress)
     folder = RunFolder(prepared.target, prepared.attempt_key)
     if prepared.request.fresh:
         folder.forget()
