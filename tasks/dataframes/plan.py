@@ -5,15 +5,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn, cast
 
 import dask.dataframe as dd
 import pandas as pd
 import polars as pl
 from dask import config as dask_config
+from dask.dataframe.dask_expr._merge import Merge
 from dask.dataframe.dask_expr.io.io import BlockwiseIO, FromMap, FromPandas
 
-from headwater.infra.errors import InvalidRequest, ScopeViolation, first_line
+from headwater.infra.errors import InvalidRequest, ScopeViolation
 from headwater.infra.models import Device
 from headwater.tasks.dataframes.frames import SOURCE, Reader, Unreadable, computes_early, unreadable
 from headwater.tasks.dataframes.types import index_names, promised, with_index
@@ -29,7 +30,7 @@ def result_schema(job: Job, source: pl.Schema, sides: Mapping[str, pl.Schema]) -
     """Columns and types that the job gives on those, from its graph alone.
 
     Raises:
-        InvalidRequest: The job computes, or returns no frame.
+        InvalidRequest: The job computes, returns no frame, or merges by columns of unlike types.
         ScopeViolation: The job reads data that nobody named, and so nobody pinned.
         UnsupportedData: A column of the result has no type that a table can hold.
     """
@@ -41,6 +42,7 @@ def result_schema(job: Job, source: pl.Schema, sides: Mapping[str, pl.Schema]) -
         frames = {name: unreadable(schema, job.name, name) for name, schema in sides.items()}
         result = apply(job, unreadable(source, job.name, SOURCE), frames)
         _require_known_inputs(result, job.name)
+        _require_like_keys(result, job.name)
         empty = result._meta
         return promised(with_index(empty, index_names(empty)), job.name)
 
@@ -49,21 +51,12 @@ def apply(job: Job, frame: dd.DataFrame, sides: Mapping[str, dd.DataFrame]) -> d
     """What the job returns on ``frame``.
 
     Raises:
-        InvalidRequest: That is no frame, or two tables are merged by columns of unlike types.
+        InvalidRequest: That is no frame.
     """
     function = job.load()
     with warnings.catch_warnings():
-        # Unlike types hash differently, so rows that match would not meet.
-        warnings.filterwarnings("error", message=_MIXED_KEYS)
-        try:
-            result: object = function(frame, **sides)
-        except UserWarning as exc:
-            if _MIXED_KEYS not in str(exc):
-                raise
-            raise InvalidRequest(
-                f"job {job.name} merges by columns of unlike types: {_rows_of_table(exc)}",
-                hint="cast one side first, for example right.astype({column: left.dtypes[column]})",
-            ) from exc
+        warnings.filterwarnings("ignore", message=_MIXED_KEYS)  # refused where it matters
+        result: object = function(frame, **sides)
     if isinstance(result, dd.Series):
         raise InvalidRequest(
             f"job {job.name} returned a Series, not a DataFrame",
@@ -129,7 +122,25 @@ def _require_known_inputs(result: dd.DataFrame, job: str) -> None:
         )
 
 
-def _rows_of_table(warning: UserWarning) -> str:
-    """The rows of the table in Dask's warning, without its lines."""
-    rows = [line.strip("| ") for line in str(warning).splitlines() if line.startswith("|")]
-    return "; ".join(" ".join(row.split()) for row in rows[1:]) or first_line(warning)
+def _require_like_keys(result: dd.DataFrame, job: str) -> None:
+    """Refuse a merge by columns whose equal values Dask may send to different places."""
+    for expr in result.expr.walk():
+        if not isinstance(expr, Merge):
+            continue
+        left, right = _names(expr.left_on), _names(expr.right_on)
+        for one, other in zip(left, right, strict=False):  # names of an index have no partner
+            tables = cast("tuple[pd.DataFrame, pd.DataFrame]", (expr.left._meta, expr.right._meta))
+            have, meets = tables[0].get(one), tables[1].get(other)
+            if have is None or meets is None or have.dtype == meets.dtype:
+                continue
+            if have.dtype.kind in "iu" and meets.dtype.kind in "iu":
+                continue
+            raise InvalidRequest(
+                f"job {job} merges '{one}' of type {have.dtype} with '{other}' of type"
+                f" {meets.dtype}",
+                hint="cast one side first, for example right.astype({column: left.dtypes[column]})",
+            )
+
+
+def _names(on: object) -> list[object]:
+    return list(on) if isinstance(on, (list, tuple)) else [on]
