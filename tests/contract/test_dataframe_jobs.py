@@ -340,6 +340,47 @@ def break_column(path: Path, index: int) -> None:
     path.write_bytes(data)
 
 
+def test_the_demos_rotations_equal_polars(bench: Bench, in_process: Cluster) -> None:
+    rows = 1500
+    start = dt.datetime(2013, 1, 1, tzinfo=dt.UTC)
+    flown = pl.DataFrame(
+        {
+            "tailnum": [None if i % 17 == 0 else f"N{i * 7919 % 40}" for i in range(rows)],
+            "airline": [["United", "Delta", None][i % 3] for i in range(rows)],
+            "dest": [["LAX", "SFO"][i % 2] for i in range(rows)],
+            "flight": range(rows),
+            "departure_utc": [
+                None if i % 19 == 0 else start + dt.timedelta(minutes=i * 37 % 100_000)
+                for i in range(rows)
+            ],
+            "cancelled": [i % 19 == 0 for i in range(rows)],
+        }
+    )
+    bench.put(flown)
+    asked = JobRequest(
+        (str(bench.source),), str(bench.target), "headwater.flows.demo_jobs:rotations"
+    )
+    prepared = prepare(asked, folder=bench.jobs)
+
+    bench.commit(prepared, bench.process(prepared, in_process))
+
+    hours = pl.col("departure_utc").shift(-1).over("tailnum") - pl.col("departure_utc")
+    expected = (
+        flown.filter(~pl.col("cancelled"), pl.col("tailnum").is_not_null())
+        .sort("tailnum", "departure_utc", "flight")
+        .with_columns(hours=hours.dt.total_seconds() / 3600)
+        .drop_nulls("airline")  # as pandas groups
+        .group_by("airline", "dest")
+        .agg(
+            rotations=pl.col("hours").count().cast(pl.Int64),
+            mean_hours=pl.col("hours").mean(),
+            shortest_hours=pl.col("hours").min(),
+        )
+    )
+    assert_frame_equal(bench.rows(), expected, check_row_order=False, check_column_order=False)
+    assert bench.rows().height == 4
+
+
 # Types.
 
 ODD = pl.DataFrame(
