@@ -14,7 +14,7 @@ from dask import config as dask_config
 from dask.dataframe.dask_expr._merge import Merge
 from dask.dataframe.dask_expr.io.io import BlockwiseIO, FromMap, FromPandas
 
-from headwater.infra.errors import InvalidRequest, ScopeViolation
+from headwater.infra.errors import InvalidRequest, ScopeViolation, first_line
 from headwater.infra.models import Device
 from headwater.tasks.dataframes.frames import SOURCE, Reader, Unreadable, computes_early, unreadable
 from headwater.tasks.dataframes.types import index_names, promised, with_index
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _MIXED_KEYS = "Merging dataframes with merge column data type mismatches"
 """How Dask warns of it."""
+
+_TRIED = "Metadata inference failed"
+"""How Dask says that a function failed on rows that it made up."""
 
 
 def result_schema(job: Job, source: pl.Schema, sides: Mapping[str, pl.Schema]) -> pl.Schema:
@@ -51,12 +54,22 @@ def apply(job: Job, frame: dd.DataFrame, sides: Mapping[str, dd.DataFrame]) -> d
     """What the job returns on ``frame``.
 
     Raises:
-        InvalidRequest: That is no frame.
+        InvalidRequest: That is no frame, or the job fails on the rows that Dask tries it on.
     """
     function = job.load()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=_MIXED_KEYS)  # refused where it matters
-        result: object = function(frame, **sides)
+        try:
+            result: object = function(frame, **sides)
+        except ValueError as exc:
+            if exc.__cause__ is None or not str(exc).startswith(_TRIED):
+                raise
+            cause = exc.__cause__
+            raise InvalidRequest(
+                f"job {job.name} fails on the rows that Dask makes up to see what it returns:"
+                f" {type(cause).__name__}: {first_line(cause)}",
+                hint="say what the function returns with meta=, or let it take such rows",
+            ) from exc
     if isinstance(result, dd.Series):
         raise InvalidRequest(
             f"job {job.name} returned a Series, not a DataFrame",

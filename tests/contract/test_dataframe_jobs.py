@@ -595,6 +595,8 @@ EARLY = "computes while its graph is built"
          "column 'x' has type UInt64", "cast it"),
         ("return frame[['bgi']]", InvalidRequest, r"cannot be planned at .*frames_job.py:\d+:.*bgi",
          "mend the job"),
+        ("return frame.map_partitions(lambda part: part.assign(x=1 / 0))", InvalidRequest,
+         "rows that Dask makes up .* ZeroDivisionError: division by zero", "meta="),
         ("return dd.read_parquet('SOURCE')", ScopeViolation, "no source or side table names",
          "--side"),
         ("return frame.merge(dd.from_map(pd.read_csv, ['x.csv'], meta=frame._meta), on='big')",
