@@ -95,13 +95,18 @@ def graph_settings(device: Device) -> Iterator[None]:
         yield
 
 
-def shuffle_method(result: dd.DataFrame) -> Literal["p2p", "tasks"]:
+def shuffle_method(result: dd.DataFrame, device: Device) -> Literal["p2p", "tasks"]:
     """``p2p``, or ``tasks`` where a frame of the graph has a type that P2P cannot carry.
 
     Dask's peer-to-peer shuffle goes through Arrow and back through pandas' names of types. Nested
     columns have none that pandas reads, and decimals come back as Python objects. The other
     shuffle moves partitions as they are, held in memory.
+
+    On a GPU it is ``tasks``, too, as dask-cudf has chosen for itself
+    (https://github.com/rapidsai/cudf/pull/15469).
     """
+    if device is Device.CUDA:
+        return "tasks"
     frames = (getattr(expr, "_meta", None) for expr in result.expr.simplify().walk())
     carried = all(_is_carried(dtype) for frame in frames for dtype in _dtypes(frame))
     return "p2p" if carried else "tasks"

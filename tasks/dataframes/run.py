@@ -4,6 +4,9 @@ A part of the result depends on all of the input, and on how this attempt's grap
 over the parts. Another attempt's may spread them otherwise: bounds of a sort are estimated, and
 users' code need not be the same twice. So parts of two attempts are never put together. What an
 attempt has finished as a whole is taken up; anything less is done anew.
+
+Inside an attempt Dask does again what a lost worker held. There a job has to give the same rows
+for the same rows, as everywhere in Dask.
 """
 
 from __future__ import annotations
@@ -143,8 +146,9 @@ class _Run:
                     "list[Future[PartReceipt]]", self._client.compute(tasks, optimize_graph=False)
                 )
             try:
-                for future in as_completed(futures, loop=self._client.loop):
+                for future in as_completed(list(futures), loop=self._client.loop):
                     self._done.append(future.result())
+                    future.release()  # else it is done anew where its worker is lost later
                     self._tell(len(tasks))
             finally:
                 self._client.cancel(futures)
@@ -165,7 +169,9 @@ class _Run:
             _spec(prepared, names, self._topic, self._candidate.device), pure=False, traverse=False
         )
         # Bounds of a sort are computed in here, on the cluster.
-        with dask_config.set({"dataframe.shuffle.method": shuffle_method(result)}):
+        with dask_config.set(
+            {"dataframe.shuffle.method": shuffle_method(result, self._candidate.device)}
+        ):
             partitions = result.to_delayed()
         first = len(self._parts)
         write = delayed(write_partition, pure=False)
