@@ -25,8 +25,13 @@ from dask.delayed import delayed
 from distributed import as_completed
 from distributed.scheduler import KilledWorker
 
-from headwater.infra.errors import HeadwaterError, PartFailed, SchemaMismatch, WorkerLost
-from headwater.infra.errors import first_line as first_line_of
+from headwater.infra.errors import (
+    HeadwaterError,
+    PartFailed,
+    SchemaMismatch,
+    WorkerLost,
+    first_line,
+)
 from headwater.infra.models import Candidate, Device, Part, PartReceipt
 from headwater.infra.storage.inputs import Input
 from headwater.infra.storage.runs import RunFolder
@@ -49,6 +54,10 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
     from headwater.tasks.prepare import Prepared
+
+
+_OF_CLUSTER = "all"
+"""Topic of what Dask's scheduler itself tells."""
 
 
 def process_frames(
@@ -113,6 +122,12 @@ class _Told:
             worker="",
         )
 
+    def notice(self, event: tuple[float, object]) -> None:
+        """Count a worker that was lost with something of use on it."""
+        match event[1]:
+            case {"action": "remove-worker", "processing-tasks": busy, "lost-computed-tasks": had}:
+                self.retries += bool(busy or had)
+
 
 class _Run:
     """The state of one call of ``process_frames``."""
@@ -138,6 +153,7 @@ class _Run:
         # Messages of tasks and news of their end come in one stream, so that when a part is
         # done, what was told on the way to it is known.
         self._client.subscribe_topic(self._topic, self.told.take)
+        self._client.subscribe_topic(_OF_CLUSTER, self.told.notice)
         try:
             with graph_settings(self._candidate.device):
                 tasks = self._graph()
@@ -155,6 +171,7 @@ class _Run:
         finally:
             if self._client.status == "running":
                 self._client.unsubscribe_topic(self._topic)
+                self._client.unsubscribe_topic(_OF_CLUSTER)
         if len(self.told.reads) < len(self._parts):  # some were of no use to the job
             self._tell(len(tasks) - len(self._parts) + len(self.told.reads))
         return self._receipts()
@@ -325,6 +342,6 @@ def _explained(job: str, exc: BaseException) -> HeadwaterError:
     if isinstance(inner, HeadwaterError):
         return inner
     return PartFailed(
-        f"job {job} failed: {type(inner).__name__}: {first_line_of(inner)}",
+        f"job {job} failed: {type(inner).__name__}: {first_line(inner)}",
         hint="mend the job or its input, then run the same command again",
     )

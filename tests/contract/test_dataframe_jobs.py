@@ -742,12 +742,13 @@ def test_a_worker_that_dies_once_costs_no_row(bench: Bench, tmp_path: Path) -> N
     )
 
     with clusters.open(Plan((TWO_PROCESSES,))) as cluster:
-        bench.run(
+        done = bench.run(
             cluster,
             dies + 'return frame.shuffle("flight").map_partitions(dies, meta=frame._meta)',
         )
 
     assert_frame_equal(bench.rows(), flights(), check_row_order=False)
+    assert done.retries == 1
 
 
 # Taken up again.
