@@ -90,5 +90,5 @@ def disk_failed(exc: OSError, index: int, folder: Path) -> StoreUnavailable:
         f"part {index}: {exc.strerror or exc}" + (f" ({exc.filename})" if exc.filename else ""),
         hint=f"free some space; {shutil.disk_usage(folder).free:,} bytes are left"
         if exc.errno == _DISK_IS_FULL
-        else "run the same command again: finished parts are taken up",
+        else "run the same command again",
     )

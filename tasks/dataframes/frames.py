@@ -95,10 +95,9 @@ def interrupted(what: str) -> PartFailed:
 
 
 def frame_of(reader: Reader, parts: Sequence[Part]) -> dd.DataFrame:
-    """The frame that ``reader`` reads, a partition for each part, in their order."""
+    """The frame that ``reader`` reads, a partition for each of at least one part, in order."""
     empty = as_partition(pl.DataFrame(schema=reader.source.schema), reader.device)
-    # Dask needs a partition also of nothing.
-    return _from_map(reader, parts or (Part(0, ()),), empty)
+    return _from_map(reader, parts, empty)
 
 
 def unreadable(schema: pl.Schema, job: str, name: str) -> dd.DataFrame:

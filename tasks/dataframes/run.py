@@ -84,14 +84,14 @@ def process_frames(
     elif (receipts := folder.all_finished()) is not None:
         on_progress(_progress(receipts, len(receipts), 0))
         return Processed(receipts, len(receipts), 0)
-    with equipped(client, prepared.job), client.as_current():
-        run = _Run(client, prepared, candidate, on_progress)
-        try:
+    run = _Run(client, prepared, candidate, on_progress)
+    try:
+        with equipped(client, prepared.job), client.as_current():
             receipts = run.drive()
-        except HeadwaterError:
-            raise
-        except Exception as exc:
-            raise _explained(prepared.job.name, exc) from exc
+    except HeadwaterError:
+        raise
+    except Exception as exc:
+        raise _explained(prepared.job.name, exc) from exc
     folder.leave_all(receipts)
     return Processed(receipts, 0, run.told.retries)
 
@@ -206,7 +206,8 @@ class _Run:
             memory_gib_per_thread=candidate.memory_gib_per_worker / candidate.threads_per_worker,
             threads=candidate.workers * candidate.threads_per_worker,
         )
-        return cut(source, size)
+        # Dask needs a partition also of nothing.
+        return cut(source, size) or (Part(0, ()),)
 
     def _receipts(self) -> tuple[PartReceipt, ...]:
         reads = [self.told.reads[index] for index in sorted(self.told.reads)]

@@ -27,13 +27,16 @@ _ORDINARY = ("Shuffle %s initialized by task", "Shuffle %s deactivated due to st
 def equipped(client: Client, job: Job) -> Iterator[None]:
     """In the block all of the client's processes know the job, also workers that come later."""
     name = f"headwater-{uuid.uuid4().hex}"
-    client.run_on_scheduler(_equip_scheduler, job=job, name=name)
-    client.register_plugin(_Equipment(job), name=name)
     try:
-        yield
+        client.run_on_scheduler(_equip_scheduler, job=job, name=name)
+        client.register_plugin(_Equipment(job), name=name)
+        try:
+            yield
+        finally:
+            if client.status == "running":
+                client.unregister_worker_plugin(name)
     finally:
         if client.status == "running":
-            client.unregister_worker_plugin(name)
             client.run_on_scheduler(_unequip_scheduler, name=name)
 
 

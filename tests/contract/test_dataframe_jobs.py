@@ -315,6 +315,7 @@ def test_an_input_without_rows_gives_none(bench: Bench, in_process: Cluster) -> 
 
     bench.run(in_process, 'return frame.groupby("origin").agg({"big": "sum"})')
 
+    assert bench.progress[-1].parts == bench.progress[-1].parts_done
     assert bench.rows().schema == {"origin": pl.String, "big": pl.Int64}
     assert bench.rows().height == 0
 
