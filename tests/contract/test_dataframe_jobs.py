@@ -16,6 +16,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from polars.testing import assert_frame_equal
+from tests.emulators.s3 import Moto
 
 from headwater.flows.etl_run import EtlRun
 from headwater.infra import clusters
@@ -37,6 +38,7 @@ from headwater.infra.gpu import GpuReport
 from headwater.infra.models import Candidate, Device, JobRequest, Mode, Plan, RunReceipt, Status
 from headwater.infra.profiles import load_profile
 from headwater.infra.storage.datasets import Dataset
+from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.inputs import open_input, read_slice
 from headwater.infra.storage.uris import Uri
 from headwater.tasks import read, scan
@@ -245,6 +247,25 @@ def test_shuffles_bring_equal_keys_together_also_beside_nulls(
     bench: Bench, in_process: Cluster
 ) -> None:
     spread(bench, in_process)
+
+
+def test_inputs_and_target_in_a_store_give_the_same(
+    bench: Bench, in_process: Cluster, moto: Moto
+) -> None:
+    root = Uri.parse(f"s3://{moto.new_bucket()}/lake")
+    fs = open_filesystem(root)
+    bench.put(flights())
+    for path in bench.source.iterdir():
+        fs.write(root / "in" / path.name, path.read_bytes())
+    spec = bench.job('return frame.shuffle("flight").groupby("flight").agg({"big": "sum"})')
+    asked = JobRequest((str(root / "in"),), str(root / "out"), spec)
+    prepared = prepare(asked, folder=bench.jobs)
+
+    bench.commit(prepared, bench.process(prepared, in_process))
+
+    table = open_input([str(root / "out")])
+    assert table.rows == 53
+    assert bench.process(prepared, in_process).resumed > 0
 
 
 def test_integers_of_two_widths_meet(bench: Bench, in_process: Cluster) -> None:
