@@ -13,10 +13,11 @@ import dask.dataframe as dd
 import polars as pl
 from distributed import get_worker
 
-from headwater.infra.errors import HeadwaterError, InvalidRequest, PartFailed
+from headwater.infra.errors import HeadwaterError
 from headwater.infra.models import Device, Part
 from headwater.infra.storage.inputs import Input
 from headwater.infra.storage.types import column_of
+from headwater.tasks.dataframes.failures import computes_early, interrupted
 from headwater.tasks.dataframes.types import as_pandas
 from headwater.tasks.progress import MAX_TRIES
 from headwater.tasks.read import damaged_file, disk_failed, read_piece, stage_all, together
@@ -87,13 +88,6 @@ class Reader:
         return as_partition(frame, self.device)
 
 
-def interrupted(what: str) -> PartFailed:
-    """What a Ctrl-C becomes that Polars noticed: the driver decides what happens, not a worker."""
-    return PartFailed(
-        f"{what} was interrupted", hint="run the same command again: nothing was committed"
-    )
-
-
 def frame_of(reader: Reader, parts: Sequence[Part]) -> dd.DataFrame:
     """The frame that ``reader`` reads, a partition for each of at least one part, in order."""
     empty = as_partition(pl.DataFrame(schema=reader.source.schema), reader.device)
@@ -117,15 +111,6 @@ def as_partition(frame: pl.DataFrame, device: Device) -> pd.DataFrame:
 def tell(topic: str, **event: int) -> None:
     """Send the driver numbers to add up."""
     get_worker().log_event(topic, event)
-
-
-def computes_early(job: str) -> InvalidRequest:
-    """The refusal of a job that wants values while its graph is built."""
-    return InvalidRequest(
-        f"job {job} computes while its graph is built",
-        hint="return the frame without compute(), len(), head(), npartitions of a sorted frame or"
-        " the like; a value over all rows can be merged in, or belongs in a side table",
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from dask.dataframe.dask_expr.io.io import BlockwiseIO, FromMap, FromPandas
 
 from headwater.infra.errors import InvalidRequest, ScopeViolation, first_line
 from headwater.infra.models import Device
-from headwater.tasks.dataframes.frames import SOURCE, Reader, Unreadable, computes_early, unreadable
+from headwater.tasks.dataframes.failures import computes_early
+from headwater.tasks.dataframes.frames import SOURCE, Reader, Unreadable, unreadable
 from headwater.tasks.dataframes.types import index_names, promised, with_index
 
 if TYPE_CHECKING:

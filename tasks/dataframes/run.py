@@ -14,38 +14,24 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, cast
 
-import pandas as pd
-import polars as pl
 from dask import config as dask_config
 from dask.delayed import delayed
 from distributed import as_completed
-from distributed.scheduler import KilledWorker
 
-from headwater.infra.errors import (
-    HeadwaterError,
-    PartFailed,
-    SchemaMismatch,
-    WorkerLost,
-    first_line,
-)
+from headwater.infra.errors import HeadwaterError
 from headwater.infra.models import Candidate, Device, Part, PartReceipt
 from headwater.infra.storage.inputs import Input
 from headwater.infra.storage.runs import RunFolder
-from headwater.infra.storage.types import conform, finer_than_kept
-from headwater.infra.storage.uris import Uri
-from headwater.tasks.dataframes.frames import SOURCE, Reader, frame_of, interrupted, tell
+from headwater.tasks.dataframes.failures import explained
+from headwater.tasks.dataframes.frames import SOURCE, Reader, frame_of
 from headwater.tasks.dataframes.plan import apply, graph_settings, shuffle_method
-from headwater.tasks.dataframes.types import conformed, index_names, with_index
+from headwater.tasks.dataframes.types import index_names
 from headwater.tasks.dataframes.workers import equipped
-from headwater.tasks.progress import MAX_TRIES, Processed, Progress
-from headwater.tasks.read import disk_failed
+from headwater.tasks.dataframes.write import WriteSpec, write_partition
+from headwater.tasks.progress import Processed, Progress
 from headwater.tasks.scan import cut, part_bytes
-from headwater.tasks.transform import Phases, worker_address
-from headwater.tasks.write import PartWriter
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -91,7 +77,7 @@ def process_frames(
     except HeadwaterError:
         raise
     except Exception as exc:
-        raise _explained(prepared.job.name, exc) from exc
+        raise explained(prepared.job.name, exc) from exc
     folder.leave_all(receipts)
     return Processed(receipts, 0, run.told.retries)
 
@@ -218,93 +204,6 @@ class _Run:
         self._on_progress(_progress(self._receipts(), parts, self.told.retries))
 
 
-@dataclass(frozen=True, slots=True)
-class WriteSpec:
-    """What all parts of a result have in common.
-
-    Attributes:
-        index: Names of the index, as the graph promised them.
-        result: Columns as the job promised them.
-        schema: Columns as the dataset keeps them.
-    """
-
-    run_key: str
-    target: str
-    job: str
-    index: tuple[Hashable, ...]
-    result: pl.Schema
-    schema: pl.Schema
-    partition_by: tuple[str, ...]
-    topic: str
-    device: Device
-
-
-def write_partition(partition: pd.DataFrame, index: int, spec: WriteSpec) -> PartReceipt:
-    """Write one partition of the result.
-
-    Raises:
-        SchemaMismatch: It has other columns than were promised, or values of another type.
-    """
-    for tries in range(1, MAX_TRIES + 1):
-        try:
-            return _write(partition, index, spec)
-        except HeadwaterError as exc:
-            if exc.retry == "never" or tries == MAX_TRIES:
-                raise
-            tell(spec.topic, retries=1)
-    raise AssertionError("unreachable: the last try returns or raises")
-
-
-def _write(partition: pd.DataFrame, index: int, spec: WriteSpec) -> PartReceipt:
-    phases = Phases()
-    where = f"part {index}"
-    with TemporaryDirectory(prefix="headwater-part-", ignore_cleanup_errors=True) as tmp:
-        try:
-            with phases("transform"):
-                if not _is_frame(partition):
-                    raise SchemaMismatch(
-                        f"job {spec.job} promised a DataFrame, and {where} is a"
-                        f" {type(partition).__name__}",
-                        hint="let the function given to map_partitions return a DataFrame",
-                    )
-                if index_names(partition) != spec.index:
-                    raise SchemaMismatch(
-                        f"job {spec.job} promised an index named {spec.index}, and that of"
-                        f" {where} is named {index_names(partition)}",
-                        hint="end the job with .reset_index()",
-                    )
-                frame = conformed(
-                    with_index(partition, spec.index), spec.result, spec.job, where
-                ).lazy()
-                writer = PartWriter(Uri.parse(spec.target), spec.run_key, index, Path(tmp))
-                writer.sink(conform(frame, spec.result, spec.schema), spec.partition_by)
-            with phases("upload"):
-                files = writer.publish()
-        except HeadwaterError:
-            raise
-        except OSError as exc:
-            raise disk_failed(exc, index, Path(tmp).parent) from exc
-        except KeyboardInterrupt as exc:
-            raise interrupted(where) from exc
-        except (Exception, pl.exceptions.PanicException) as exc:
-            raise (finer_than_kept(exc) or _explained(spec.job, exc)) from exc
-    return PartReceipt(
-        index=index,
-        files=files,
-        rows_in=0,
-        rows_out=sum(f.rows for f in files),
-        bytes_read=0,
-        bytes_written=sum(f.size_bytes for f in files),
-        seconds=phases.seconds,
-        worker=worker_address(),
-        device=spec.device,
-    )
-
-
-def _is_frame(partition: object) -> bool:
-    return hasattr(partition, "columns") and hasattr(partition, "dtypes")
-
-
 def _spec(prepared: Prepared, index: tuple[Hashable, ...], topic: str, device: Device) -> WriteSpec:
     return WriteSpec(
         run_key=prepared.run_key,
@@ -326,23 +225,4 @@ def _progress(receipts: tuple[PartReceipt, ...], parts: int, retries: int) -> Pr
         sum(r.rows_in for r in receipts),
         sum(r.rows_out for r in receipts),
         retries,
-    )
-
-
-def _explained(job: str, exc: BaseException) -> HeadwaterError:
-    """What stopped the graph, without the words that Dask's shuffle puts around it."""
-    if isinstance(exc, KilledWorker):
-        return WorkerLost(
-            f"job {job}: workers died {exc.allowed_failures + 1} times, probably for lack of"
-            " memory",
-            hint="give workers more memory or fewer threads in the cluster profile",
-        )
-    inner = exc
-    while str(inner).startswith("P2P ") and inner.__cause__ is not None:
-        inner = inner.__cause__
-    if isinstance(inner, HeadwaterError):
-        return inner
-    return PartFailed(
-        f"job {job} failed: {type(inner).__name__}: {first_line(inner)}",
-        hint="mend the job or its input, then run the same command again",
     )
