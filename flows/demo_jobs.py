@@ -1,8 +1,16 @@
-"""The job of the demo: a year of flights out of New York, cleaned, typed and joined."""
+"""The jobs of the demo: a year of flights out of New York, cleaned, and how planes go round."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import polars as pl
+
+from headwater.tasks.jobs import job
+
+if TYPE_CHECKING:  # long to import, and only jobs in the pandas style need them
+    import dask.dataframe as dd
+    import pandas as pd
 
 ZONES = (
     "America/Anchorage",
@@ -88,6 +96,29 @@ def flights(
             visibility_miles="visib",
         )
     )
+
+
+@job(frames="dask")
+def rotations(flights: dd.DataFrame) -> dd.DataFrame:
+    """For each airline and destination, how many hours its planes are away from New York.
+
+    That is from one departure of a plane to its next. All flights of a plane have to come
+    together for it, so Dask exchanges them between the parts.
+    """
+    flown = flights[~flights["cancelled"] & flights["tailnum"].notnull()]
+    used = flown[["tailnum", "airline", "dest", "flight", "departure_utc"]]
+    away = used.shuffle("tailnum").map_partitions(_until_next_departure)
+    routes = away.groupby(["airline", "dest"]).agg({"hours": ["count", "mean", "min"]})
+    routes.columns = ["rotations", "mean_hours", "shortest_hours"]
+    seen: dd.DataFrame = routes[routes["rotations"] > 0].reset_index()
+    return seen
+
+
+def _until_next_departure(planes: pd.DataFrame) -> pd.DataFrame:
+    ordered = planes.sort_values(["tailnum", "departure_utc", "flight"])
+    following = ordered.groupby("tailnum")["departure_utc"].shift(-1)
+    hours = (following - ordered["departure_utc"]).dt.total_seconds() / 3600
+    return ordered.assign(hours=hours)[["airline", "dest", "hours"]]
 
 
 def _weather(weather: pl.LazyFrame) -> pl.LazyFrame:

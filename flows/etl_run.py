@@ -103,10 +103,11 @@ class EtlRun:
                 self._plan = local_plan(self.profile, self._gpu_probe)
                 prepared = prepare(self.request, folder=self._folder)
                 memory_gib = min(c.memory_gib_per_worker for c in self._plan.candidates)
-                for name, side in prepared.sides:
-                    require_small(name, side, memory_gib=memory_gib)
-                if not prepared.job.can_spread:
-                    require_holdable(prepared.job.name, prepared.source, memory_gib=memory_gib)
+                if prepared.job.frames == "polars":  # Dask's are spread over the workers
+                    for name, side in prepared.sides:
+                        require_small(name, side, memory_gib=memory_gib)
+                    if not prepared.job.can_spread:
+                        require_holdable(prepared.job.name, prepared.source, memory_gib=memory_gib)
                 self._prepared = prepared
         return self._prepared
 
@@ -193,7 +194,7 @@ class EtlRun:
             resumed_parts=processed.resumed if processed else 0,
             retries=counted.retries if counted else 0,
             seconds=dict(self._seconds),
-            engine=f"polars {pl.__version__}",
+            engine=self._engine(),
             device=self._device(),
             gpu_fallbacks=sum(r.gpu_fallbacks for r in receipts),
             window=self.request.window,
@@ -227,6 +228,12 @@ class EtlRun:
         if self.is_done or (self._committed is not None and self._committed.already):
             return Status.ALREADY_COMMITTED
         return Status.COMMITTED
+
+    def _engine(self) -> str:
+        if self._prepared is None or self._prepared.job.frames == "polars":
+            return f"polars {pl.__version__}"
+        backend = "cudf" if self._device() == Device.CUDA else "pandas"
+        return f"dask.dataframe {installed_version('dask')} ({backend})"
 
     def _device(self) -> str:
         if not self._tries:

@@ -8,7 +8,10 @@ value, the Arrow bytes that Polars writes, so types come out as they went in, an
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,8 +31,11 @@ Graph = dict[str, GraphNode]
 
 _BUCKET, _ROWS = "bucket", "rows"
 
-_NOISY = "distributed.shuffle._scheduler_plugin"
-"""It warns that a shuffle begins and that it is over."""
+SHUFFLE_LOGGER = "distributed.shuffle._scheduler_plugin"
+"""Warns of the beginning and the end of each peer-to-peer shuffle."""
+
+_ORDINARY = ("Shuffle %s initialized by task", "Shuffle %s deactivated due to stimulus")
+"""How those two begin; its other warnings are of something wrong."""
 
 
 def buckets_by_key(frame: pl.DataFrame, keys: Sequence[str], buckets: int) -> Words:
@@ -116,13 +122,34 @@ def add_exchange(
     return [task.ref() for task in got]
 
 
-def quiet_exchanges(client: Client) -> None:
-    """Keep the scheduler from warning of each exchange that begins and ends as it should."""
-    client.run_on_scheduler(_quiet)
+@contextmanager
+def quiet_exchanges(client: Client) -> Iterator[None]:
+    """In the block the scheduler does not warn of exchanges that begin and end as they should."""
+    block = _Quiet(uuid.uuid4().hex)
+    client.run_on_scheduler(_hush, block)
+    try:
+        yield
+    finally:
+        if client.status == "running":
+            client.run_on_scheduler(_unhush, block)
 
 
-def _quiet() -> None:
-    logging.getLogger(_NOISY).setLevel(logging.ERROR)
+@dataclass(frozen=True)
+class _Quiet:
+    """Leaves out the two warnings that every shuffle gives."""
+
+    block: str  # each removes its own
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith(_ORDINARY)
+
+
+def _hush(block: _Quiet) -> None:
+    logging.getLogger(SHUFFLE_LOGGER).addFilter(block)
+
+
+def _unhush(block: _Quiet) -> None:
+    logging.getLogger(SHUFFLE_LOGGER).removeFilter(block)
 
 
 def _empty() -> pd.DataFrame:

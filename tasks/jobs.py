@@ -46,38 +46,61 @@ _DECLARED = "__headwater_scope__"
 """Attribute of a job's function: what ``job`` declared."""
 
 
+Frames = Literal["polars", "dask"]
+
+
 def job(
-    *, scope: Literal["rows", "key", "whole"] = "rows", keys: Sequence[str] = ()
+    *,
+    scope: Literal["rows", "key", "whole"] | None = None,
+    keys: Sequence[str] = (),
+    frames: Frames = "polars",
 ) -> Callable[[F], F]:
-    """Declares which rows a job has to see together.
+    """Declares which rows a job has to see together, and what kind of frames it takes.
 
     Args:
         scope: ``rows``, the default also without this, for a job that looks at one row at a
             time; ``key`` for one that looks across the rows of one key at most; ``whole`` for one
             that looks across all rows.
         keys: With ``key``: the columns of the source whose equal values make a key.
+        frames: ``dask`` for a job from ``dask.dataframe.DataFrame`` to the same, side tables too.
+            It is over the whole input by nature, so it has no other scope.
 
     Raises:
-        InvalidRequest: Keys are given without scope ``key``, or not with it.
+        InvalidRequest: Keys are given without scope ``key``, or not with it, or a scope is given
+            for frames of Dask.
 
     Example:
         >>> @job(scope="key", keys=["day"])
         ... def per_day(frame: pl.LazyFrame) -> pl.LazyFrame:
         ...     return frame.group_by("day").agg(flights=pl.len())
     """
-    if isinstance(keys, str):
-        keys = [keys]
-    if (scope == "key") != bool(keys):
+    names = (keys,) if isinstance(keys, str) else tuple(keys)
+    if frames == "dask" and scope is not None:
         raise InvalidRequest(
-            f"@job(scope='{scope}') " + ("names no keys" if not keys else "takes no keys"),
+            f"a job with frames='dask' is over the whole input, and scope='{scope}' is given",
+            hint="leave the scope out",
+        )
+    if (scope == "key") != bool(names):
+        raise InvalidRequest(
+            f"@job(scope='{scope or 'rows'}') " + ("takes no keys" if names else "names no keys"),
             hint="write @job(scope='key', keys=['column', ...])",
         )
+    declared = _Declared(Scope.WHOLE if frames == "dask" else Scope(scope or "rows"), names, frames)
 
     def declare(function: F) -> F:
-        setattr(function, _DECLARED, (Scope(scope), tuple(keys)))
+        setattr(function, _DECLARED, declared)
         return function
 
     return declare
+
+
+@dataclass(frozen=True, slots=True)
+class _Declared:
+    """What ``job`` says of a function."""
+
+    scope: Scope = Scope.ROWS
+    keys: tuple[str, ...] = ()
+    frames: Frames = "polars"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +124,7 @@ class Job:
         sides: Names of the side tables that the function takes.
         scope: Which rows the function has to see together.
         keys: Columns of the source that make a key, for scope ``key``.
+        frames: What kind of frames the function takes and gives.
     """
 
     spec: str
@@ -109,6 +133,7 @@ class Job:
     sides: tuple[str, ...] = ()
     scope: Scope = Scope.ROWS
     keys: tuple[str, ...] = ()
+    frames: Frames = "polars"
 
     @property
     def name(self) -> str:
@@ -202,8 +227,16 @@ def find_job(spec: str, *, folder: Path) -> Job:
     _remember(modules)
     text = [m.source for m in modules] or [_source(module)]
     digest = hashlib.sha256("\0".join([spec, *text]).encode()).hexdigest()
-    scope, keys = getattr(function, _DECLARED, (Scope.ROWS, ()))
-    return Job(spec, modules, digest, _side_names(spec, function), scope, keys)
+    declared: _Declared = getattr(function, _DECLARED, _Declared())
+    return Job(
+        spec,
+        modules,
+        digest,
+        _side_names(spec, function),
+        declared.scope,
+        declared.keys,
+        declared.frames,
+    )
 
 
 def _import(name: str, root: Path) -> ModuleType:

@@ -28,10 +28,11 @@ from headwater.tasks.aggregate import finalize, partial, state_schema
 from headwater.tasks.aggregates.plan import AggregatePlan
 from headwater.tasks.arrow import pack, unpack
 from headwater.tasks.exchange import buckets_by_key, shares, taken
+from headwater.tasks.progress import MAX_TRIES
 from headwater.tasks.read import (
     count_rows,
     held_sides,
-    read,
+    read_piece,
     release_sides,
     stage_all,
     together,
@@ -50,9 +51,6 @@ from headwater.tasks.transform import (
 
 if TYPE_CHECKING:
     import pandas as pd
-
-MAX_TRIES = 3
-"""Tries of one leg, where an error says that a later one may succeed."""
 
 SAMPLED_ROWS = 1024
 """Rows of a piece that tell how the values of an order are spread; enough for buckets that differ
@@ -213,7 +211,7 @@ class Slices:
         """Scans of the part's staged files."""
         source, slices = work.spec.source, self.part.slices
         staged = stage_all(work.stack, [s.ref for s in slices], work.tmp)
-        frames = [read(s, f, source) for s, f in zip(slices, staged, strict=True)]
+        frames = [read_piece(s, f, source) for s, f in zip(slices, staged, strict=True)]
         if self.counted:
             work.receipt = PartReceipt(
                 index=self.part.index,

@@ -182,6 +182,8 @@ def _side_uris(request: JobRequest, job: Job) -> tuple[tuple[str, str], ...]:
 
 def _result_schema(job: Job, source: Input, sides: Mapping[str, Input]) -> pl.Schema:
     """Columns and types that the job gives, from its plan on frames without rows."""
+    if job.frames == "dask":
+        return _frames_schema(job, source, sides)
     if job.scope is Scope.WHOLE:
         known = job.schema_on(source.schema, {name: side.schema for name, side in sides.items()})
         if known is not None:
@@ -225,6 +227,18 @@ def _result_schema(job: Job, source: Input, sides: Mapping[str, Input]) -> pl.Sc
         except pl.exceptions.PolarsError as exc:
             raise _plan_failed(job, exc) from exc
         return pl.Schema(schema)
+
+
+def _frames_schema(job: Job, source: Input, sides: Mapping[str, Input]) -> pl.Schema:
+    from headwater.tasks.dataframes.plan import result_schema  # Dask's frames take long to import
+
+    try:
+        schemas = {name: side.schema for name, side in sides.items()}
+        return result_schema(job, source.schema, schemas)
+    except HeadwaterError:
+        raise
+    except Exception as exc:
+        raise _plan_failed(job, exc) from exc
 
 
 def _unknown_column(
@@ -284,6 +298,8 @@ def _run_key(
         "job": [job.spec, job.digest],
         "engine": [pl.__version__, installed_version("headwater"), sys.version_info[:2]],
     }
+    if job.frames == "dask":
+        facts["frames"] = [installed_version("dask"), installed_version("pandas")]
     text = json.dumps(facts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 

@@ -14,9 +14,9 @@ from distributed import as_completed
 
 from headwater.infra.models import Candidate, Device, Part, PartReceipt, Scope
 from headwater.infra.storage.runs import RunFolder
-from headwater.tasks.legs import MAX_TRIES, release
+from headwater.tasks.legs import release
 from headwater.tasks.prepare import Prepared
-from headwater.tasks.progress import Processed, Progress, Tally, as_ours, lost_workers
+from headwater.tasks.progress import MAX_TRIES, Processed, Progress, Tally, as_ours, lost_workers
 from headwater.tasks.scan import cut, cut_by_key, holds, part_bytes, whole
 from headwater.tasks.spread import process_spread
 from headwater.tasks.stages import JobStage
@@ -48,6 +48,10 @@ def process(
         WorkerLost: A part's worker died again and again.
         HeadwaterError: A part failed for good; parts that were finished stay taken up.
     """
+    if prepared.job.frames == "dask":
+        from headwater.tasks.dataframes.run import process_frames  # long to import
+
+        return process_frames(client, prepared, candidate, on_progress=on_progress)
     route = _route(prepared, candidate, cut_bytes)
     folder = RunFolder(prepared.target, route.attempt_key)
     if prepared.request.fresh:

@@ -14,6 +14,9 @@ from headwater.infra.models import PartReceipt
 if TYPE_CHECKING:
     from distributed import Client
 
+MAX_TRIES = 3
+"""Tries of one part, where an error says that a later one may succeed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:

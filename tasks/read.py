@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
 
 import polars as pl
 
-from headwater.infra.errors import DamagedFile, first_line
-from headwater.infra.models import DataRef, Slice
+from headwater.infra.errors import DamagedFile, HeadwaterError, StoreUnavailable, first_line
+from headwater.infra.models import DataRef, Part, Slice
 from headwater.infra.storage.inputs import Input, read_slice
 from headwater.infra.storage.staging import StagedFile, stage
+from headwater.infra.storage.uris import Uri
 
 STAGERS = 8
 """Files of one part that are brought together."""
@@ -32,7 +35,7 @@ def stage_all(stack: ExitStack, refs: Sequence[DataRef], tmp: Path) -> list[Stag
     return [by_ref[ref] for ref in refs]
 
 
-def read(piece: Slice, staged: StagedFile, source: Input) -> pl.LazyFrame:
+def read_piece(piece: Slice, staged: StagedFile, source: Input) -> pl.LazyFrame:
     """The rows of ``piece`` as a scan of its staged file."""
     return read_slice(
         staged.path,
@@ -46,6 +49,46 @@ def read(piece: Slice, staged: StagedFile, source: Input) -> pl.LazyFrame:
 def together(frames: Sequence[pl.LazyFrame], schema: pl.Schema) -> pl.LazyFrame:
     """One frame of all, of the columns of ``schema`` also where there is none."""
     return pl.concat(frames) if frames else pl.LazyFrame(schema=schema)
+
+
+def damaged_file(part: Part, source: Input) -> DamagedFile | None:
+    """Which file of the part cannot be read, found by reading each alone."""
+    for piece in part.slices:
+        with (
+            TemporaryDirectory(prefix="headwater-check-") as tmp,
+            suppress(HeadwaterError),
+            stage(piece.ref, directory=Path(tmp)) as staged,
+        ):
+            try:
+                read_piece(piece, staged, source).collect(engine="streaming")
+            except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as damage:
+                return DamagedFile(
+                    f"{Uri.parse(piece.ref.uri).display} cannot be read: {first_line(damage)}",
+                    hint="replace the file or leave it out, then run the same command again",
+                )
+    return None
+
+
+def named(part: Part) -> str:
+    """A part as messages call it, with its first files."""
+    files = ", ".join(Uri.parse(s.ref.uri).name for s in part.slices[:3])
+    more = f" and {len(part.slices) - 3} more" if len(part.slices) > 3 else ""
+    return f"part {part.index} ({files}{more})"
+
+
+def disk_failed(exc: OSError, what: str, folder: Path) -> StoreUnavailable:
+    """What a part says when this machine's disk fails it.
+
+    Args:
+        what: Names the work, in messages.
+        folder: Where temporary files are.
+    """
+    return StoreUnavailable(
+        f"{what}: {exc.strerror or exc}" + (f" ({exc.filename})" if exc.filename else ""),
+        hint=f"free some space; {shutil.disk_usage(folder).free:,} bytes are left"
+        if exc.errno == errno.ENOSPC
+        else "run the same command again: finished parts are taken up",
+    )
 
 
 def count_rows(piece: Slice, frame: pl.LazyFrame) -> int:

@@ -86,8 +86,8 @@ def process_spread(
     kept = {} if _may_come_out_otherwise(stages) else _written(finished, results)
     tally = Tally(len(parts) + len(results or ()), kept, on_progress)
     run = _Spread(client, spec, stages, parts, candidate, folder, tally)
-    quiet_exchanges(client)
-    run.drive(taken_up=set(kept))
+    with quiet_exchanges(client):
+        run.drive(taken_up=set(kept))
     return tally.processed()
 
 

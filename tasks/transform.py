@@ -7,12 +7,10 @@ engine cannot run falls back to the CPU and is counted.
 
 from __future__ import annotations
 
-import errno
-import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,20 +20,27 @@ import polars as pl
 from distributed import get_worker
 
 from headwater.infra.errors import (
-    DamagedFile,
     HeadwaterError,
     PartFailed,
-    StoreUnavailable,
     first_line,
 )
 from headwater.infra.models import Device, Part, PartFile, PartReceipt
 from headwater.infra.storage.inputs import Input
 from headwater.infra.storage.runs import RunFolder
-from headwater.infra.storage.staging import stage
 from headwater.infra.storage.types import conform, finer_than_kept
 from headwater.infra.storage.uris import Uri
 from headwater.tasks.jobs import Job
-from headwater.tasks.read import count_rows, held_sides, read, scan_whole, stage_all, together
+from headwater.tasks.read import (
+    count_rows,
+    damaged_file,
+    disk_failed,
+    held_sides,
+    named,
+    read_piece,
+    scan_whole,
+    stage_all,
+    together,
+)
 from headwater.tasks.write import PartWriter
 
 
@@ -96,14 +101,14 @@ def run_part(part: Part, spec: PartSpec) -> PartReceipt:
     frames: list[pl.LazyFrame] = []
 
     def explained(error: BaseException) -> HeadwaterError:
-        known = spec.job.explained(error, frames, sides, _named(part))
+        known = spec.job.explained(error, frames, sides, named(part))
         return known or explain_part(part, spec, error)
 
     with scratch_folder() as (stack, tmp), failures(f"part {part.index}", tmp, explained):
         with phases("stage"):
             sides = _sides(spec, stack, tmp)
             staged = stage_all(stack, [s.ref for s in part.slices], tmp)
-        frames = [read(s, f, spec.source) for s, f in zip(part.slices, staged, strict=True)]
+        frames = [read_piece(s, f, spec.source) for s, f in zip(part.slices, staged, strict=True)]
         with phases("transform"):
             rows_in = sum(
                 count_rows(s, frame) for s, frame in zip(part.slices, frames, strict=True)
@@ -162,12 +167,7 @@ def failures(
     except HeadwaterError:
         raise
     except OSError as exc:
-        raise StoreUnavailable(
-            f"{what}: {exc.strerror or exc}" + (f" ({exc.filename})" if exc.filename else ""),
-            hint=f"free some space; {shutil.disk_usage(tmp.parent).free:,} bytes are left"
-            if exc.errno == errno.ENOSPC
-            else "run the same command again: finished parts are taken up",
-        ) from exc
+        raise disk_failed(exc, what, tmp.parent) from exc
     except KeyboardInterrupt as exc:
         # Polars turns a Ctrl-C into this in whichever thread collects. It must not end the
         # worker: the driver, which got the signal too, decides what happens.
@@ -205,30 +205,13 @@ def explain_part(part: Part, spec: PartSpec, exc: BaseException) -> HeadwaterErr
     """Which file is damaged, found by reading each alone; else the job is what failed."""
     if (refused := finer_than_kept(exc)) is not None:
         return refused
-    for piece in part.slices:
-        with (
-            TemporaryDirectory(prefix="headwater-check-") as tmp,
-            suppress(HeadwaterError),
-            stage(piece.ref, directory=Path(tmp)) as staged,
-        ):
-            try:
-                read(piece, staged, spec.source).collect(engine="streaming")
-            except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as damage:
-                return DamagedFile(
-                    f"{Uri.parse(piece.ref.uri).display} cannot be read: {first_line(damage)}",
-                    hint="replace the file or leave it out, then run the same command again",
-                )
+    if (damaged := damaged_file(part, spec.source)) is not None:
+        return damaged
     return PartFailed(
-        f"job {spec.job.name} failed on {_named(part)}: {type(exc).__name__}: {first_line(exc)}",
+        f"job {spec.job.name} failed on {named(part)}: {type(exc).__name__}: {first_line(exc)}",
         hint="mend the job or its input, then run the same command again: finished parts are"
         " taken up unless the job's text changed",
     )
-
-
-def _named(part: Part) -> str:
-    files = ", ".join(Uri.parse(s.ref.uri).name for s in part.slices[:3])
-    more = f" and {len(part.slices) - 3} more" if len(part.slices) > 3 else ""
-    return f"part {part.index} ({files}{more})"
 
 
 def worker_address() -> str:

@@ -2,6 +2,7 @@
 
     _headwater/runs/<run key>/parts.json       the list of parts, from the first attempt
     _headwater/runs/<run key>/part-00007.json  one receipt for each finished part
+    _headwater/runs/<run key>/all.json         the receipts of parts that stand only together
 
 A receipt counts only while every file it names is there, whole and in the version that was
 written.
@@ -44,6 +45,14 @@ class PartList:
 
 
 @dataclass(frozen=True, slots=True)
+class _Receipts:
+    """All receipts of one attempt, as ``all.json`` holds them."""
+
+    receipts: tuple[PartReceipt, ...]
+    version: int = RECEIPT_VERSION
+
+
+@dataclass(frozen=True, slots=True)
 class _Versioned:
     """What the list of parts has in every format."""
 
@@ -53,6 +62,7 @@ class _Versioned:
 _VERSIONED = TypeAdapter(_Versioned)
 _PARTS = TypeAdapter(PartList)
 _RECEIPT = TypeAdapter(PartReceipt)
+_RECEIPTS = TypeAdapter(_Receipts)
 
 
 class RunFolder:
@@ -105,6 +115,24 @@ class RunFolder:
     def leave(self, receipt: PartReceipt) -> None:
         """Put the receipt of a finished part; its files must be in place."""
         self._fs.write(self._receipt_uri(receipt.index), _RECEIPT.dump_json(receipt))
+
+    def leave_all(self, receipts: Sequence[PartReceipt]) -> None:
+        """Put the receipts of a whole attempt, whose parts no other attempt's may stand beside."""
+        self._fs.write(self._folder / "all.json", _RECEIPTS.dump_json(_Receipts(tuple(receipts))))
+
+    def all_finished(self) -> tuple[PartReceipt, ...] | None:
+        """What ``leave_all`` put, if every file of it is there and whole."""
+        try:
+            data = self._fs.read(self._fs.stat(self._folder / "all.json"))
+            found = _RECEIPTS.validate_json(data)
+        except (ValidationError, NotFound):
+            return None
+        if found.version > RECEIPT_VERSION:
+            return None
+        files = [file for receipt in found.receipts for file in receipt.files]
+        with ThreadPoolExecutor(READERS) as pool:
+            whole = all(pool.map(self._is_whole, files))
+        return found.receipts if whole else None
 
     def finished(self) -> dict[int, PartReceipt]:
         """Receipts of parts whose files are all there and whole, by the part's index."""

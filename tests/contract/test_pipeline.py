@@ -35,7 +35,8 @@ from headwater.infra.storage.inputs import open_input, read_slice
 from headwater.infra.storage.uris import Uri
 from headwater.tasks import read, scan, write
 from headwater.tasks.prepare import Prepared, prepare
-from headwater.tasks.process import MAX_TRIES, Processed, Progress, process
+from headwater.tasks.process import process
+from headwater.tasks.progress import MAX_TRIES, Processed, Progress
 
 TINY = 1e-6
 """GiB a worker: parts of a few rows, once ``small_parts`` has lifted the lower bound."""

@@ -74,6 +74,34 @@ class RunFolderContract:
         folder.agree_on_parts(parts(3))
         assert folder.finished() == {}
 
+    def test_receipts_that_stand_together_come_back_while_all_are_whole(
+        self, folder: RunFolder, target: Uri
+    ) -> None:
+        assert folder.all_finished() is None
+        folder.leave_all([self.receipt(target, 9)])
+        receipts = tuple(self.receipt(target, index) for index in range(3))
+
+        folder.leave_all(receipts)
+
+        assert RunFolder(target, "key").all_finished() == receipts
+        assert folder.finished() == {}
+        fs = open_filesystem(target)
+        fs.delete(target / receipts[1].files[0].path)
+        assert folder.all_finished() is None
+
+    def test_receipts_of_a_newer_format_are_not_taken_up_together(
+        self, folder: RunFolder, target: Uri
+    ) -> None:
+        folder.leave_all([self.receipt(target, 0)])
+        fs = open_filesystem(target)
+        uri = target / "_headwater/runs/key/all.json"
+        newer = json.loads(fs.read(fs.stat(uri))) | {"version": 99}
+        fs.write(uri, json.dumps(newer).encode())
+
+        assert folder.all_finished() is None
+        folder.forget()
+        assert not list(fs.list(target / "_headwater"))
+
     def test_runs_do_not_see_each_other(self, folder: RunFolder, target: Uri) -> None:
         folder.leave(self.receipt(target, 1))
 
