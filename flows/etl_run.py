@@ -9,8 +9,9 @@ from __future__ import annotations
 import platform
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from headwater.infra import clusters
+from headwater.infra.clusters import Cluster
 from headwater.infra.errors import HeadwaterError
 from headwater.infra.gpu import GpuProbe, probe
 from headwater.infra.launchers.local import local_plan
@@ -34,7 +36,8 @@ from headwater.infra.models import (
 from headwater.infra.profiles import ClusterProfile
 from headwater.infra.storage.datasets import Commit, Dataset
 from headwater.infra.storage.receipts import ReceiptStore
-from headwater.tasks.prepare import Prepared, prepare
+from headwater.infra.storage.uris import Uri
+from headwater.tasks.prepare import Prepared, check_follow_up, prepare
 from headwater.tasks.process import process
 from headwater.tasks.progress import Processed, Progress
 from headwater.tasks.scan import require_holdable, require_small
@@ -51,6 +54,8 @@ class EtlRun:
     Args:
         request: What to do.
         profile: Where to do it.
+        then: Tables to make from the version that this one commits, in the same run and on the
+            same cluster. Their sources are set here.
         folder: Where the job's module is looked for first; the working folder by default.
         gpu_probe: Tells what GPUs there are.
         on_progress: Called in the calling thread at the start and after each part.
@@ -61,6 +66,7 @@ class EtlRun:
         request: JobRequest,
         profile: ClusterProfile,
         *,
+        then: Sequence[JobRequest] = (),
         folder: Path | None = None,
         gpu_probe: GpuProbe = probe,
         on_progress: Callable[[Progress], None] = lambda _: None,
@@ -72,6 +78,7 @@ class EtlRun:
         self._gpu_probe = gpu_probe
         self._on_progress = on_progress
         self._started = datetime.now(UTC)
+        self._finished: datetime | None = None
         self._seconds: dict[str, float] = {}
         self._prepared: Prepared | None = None
         self._plan = Plan(candidates=())
@@ -79,6 +86,24 @@ class EtlRun:
         self._processed: Processed | None = None
         self._committed: Commit | None = None
         self._progress: Progress | None = None
+        self._cluster: Cluster | None = None
+        self.then = tuple(self._follow_up(following) for following in then)
+
+    def _follow_up(self, request: JobRequest) -> EtlRun:
+        run = EtlRun(
+            request,
+            self.profile,
+            folder=self._folder,
+            gpu_probe=self._gpu_probe,
+            on_progress=self._on_progress,
+        )
+        run.run_id = self.run_id
+        return run
+
+    @property
+    def tables(self) -> tuple[EtlRun, ...]:
+        """This one and those that are made from it, in the order they are made."""
+        return (self, *self.then)
 
     @property
     def prepared(self) -> Prepared:
@@ -88,17 +113,30 @@ class EtlRun:
         return self._prepared
 
     @property
-    def is_done(self) -> bool:
-        """Whether the version that the run would commit is there already."""
+    def is_scanned(self) -> bool:
+        """Whether ``scan`` has been called."""
+        return self._prepared is not None
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the version that this table would get is there already."""
         return self._prepared is not None and self._prepared.committed is not None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing left to do, for this table and those made from it."""
+        return all(table.is_there for table in self.tables)
 
     def scan(self) -> Prepared:
         """Pin the inputs and check the request; a second call gives the first one's answer.
+
+        Tables that are made from this one are checked against the columns that it will have.
 
         Raises:
             HeadwaterError: The request is refused; nothing was written.
         """
         if self._prepared is None:
+            self._started = datetime.now(UTC)
             with self.phase("scan"):
                 self._plan = local_plan(self.profile, self._gpu_probe)
                 prepared = prepare(self.request, folder=self._folder)
@@ -108,24 +146,53 @@ class EtlRun:
                         require_small(name, side, memory_gib=memory_gib)
                     if not prepared.job.can_spread:
                         require_holdable(prepared.job.name, prepared.source, memory_gib=memory_gib)
+                for table in self.then:
+                    check_follow_up(table.reading(prepared.target), prepared, folder=self._folder)
                 self._prepared = prepared
+            if self.is_there:
+                self._point_followers()
+                for table in self.then:
+                    table.scan()
         return self._prepared
 
-    def process(self) -> Processed:
-        """Open the cluster, do every part, close it."""
-        prepared = self.scan()
+    def reading(self, table: Uri, version: int | None = None) -> JobRequest:
+        """The request with ``table`` as its source."""
+        return replace(self.request, sources=(str(table),), source_version=version)
+
+    def _point_followers(self) -> None:
+        dataset = self._dataset()
+        if dataset is not None:
+            for table in self.then:
+                table.request = table.reading(self.prepared.target, dataset.version)
+
+    @contextmanager
+    def cluster(self) -> Iterator[None]:
+        """In the block there is one cluster, for all tables."""
         begun = time.perf_counter()
         with clusters.open(self._plan) as cluster:
             self._seconds["cluster"] = time.perf_counter() - begun
-            self._tries = cluster.tries
-            with self.phase("process"):
-                self._processed = process(
-                    cluster.client,
-                    prepared,
-                    cluster.candidate,
-                    on_progress=self._tell,
-                    gpu_fallback=self.profile.cluster.gpu_fallback,
-                )
+            for table in self.tables:
+                table._cluster, table._tries = cluster, cluster.tries
+            try:
+                yield
+            finally:
+                for table in self.tables:
+                    table._cluster = None
+
+    def process(self) -> Processed:
+        """Do every part, on the cluster that is open, else on one for this table alone."""
+        prepared = self.scan()
+        if self._cluster is None:
+            with self.cluster():
+                return self.process()
+        with self.phase("process"):
+            self._processed = process(
+                self._cluster.client,
+                prepared,
+                self._cluster.candidate,
+                on_progress=self._tell,
+                gpu_fallback=self.profile.cluster.gpu_fallback,
+            )
         return self._processed
 
     def commit(self) -> DatasetVersion:
@@ -150,6 +217,8 @@ class EtlRun:
                     "headwater": installed_version("headwater"),
                 },
             )
+        self._finished = datetime.now(UTC)
+        self._point_followers()
         return self._committed.dataset
 
     @contextmanager
@@ -167,7 +236,7 @@ class EtlRun:
         Args:
             error: What stopped it; ``None`` where nothing did.
         """
-        prepared, processed = self._prepared, self._processed
+        prepared, processed, now = self._prepared, self._processed, datetime.now(UTC)
         receipts = processed.receipts if processed else ()
         inputs: list[InputSummary] = []
         if prepared:
@@ -179,7 +248,9 @@ class EtlRun:
             flow=FLOW,
             status=self._status(error),
             started=self._started,
-            finished=datetime.now(UTC),
+            finished=max(filter(None, (table._finished for table in self.tables)), default=now)
+            if error is None
+            else now,
             inputs=tuple(inputs),
             target=str(prepared.target) if prepared else self.request.target,
             mode=self.request.mode,
@@ -209,6 +280,11 @@ class EtlRun:
                 "deltalake": installed_version("deltalake"),
                 "python": platform.python_version(),
             },
+            then=tuple(
+                table.receipt(None if table._dataset() else error)
+                for table in self.then
+                if table._prepared is not None
+            ),
         )
 
     def keep(self, receipt: RunReceipt) -> None:
@@ -225,9 +301,13 @@ class EtlRun:
             return Status.FAILED if self._prepared else Status.REFUSED
         if error is not None:
             return Status.INTERRUPTED
-        if self.is_done or (self._committed is not None and self._committed.already):
+        if all(table._was_there for table in self.tables):
             return Status.ALREADY_COMMITTED
         return Status.COMMITTED
+
+    @property
+    def _was_there(self) -> bool:
+        return self.is_there or (self._committed is not None and self._committed.already)
 
     def _engine(self) -> str:
         if self._prepared is None or self._prepared.job.frames == "polars":

@@ -32,6 +32,28 @@ class _StepsForm:
         return handler(TypeAdapter(list[AnyStep]).core_schema)
 
 
+class ThenParameters(BaseModel):
+    """One more table, made from the one that the run has just committed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    target: str = Field(
+        min_length=1,
+        description="The dataset that is written: a folder of its own.",
+        examples=["s3://lake/clean/trips-daily"],
+    )
+    job: str | None = Field(default=None, description="MODULE:FUNCTION, as for the first table.")
+    steps_file: Path | None = Field(
+        default=None, description="TOML file of steps, instead of a function."
+    )
+    sides: dict[str, str] = Field(
+        default_factory=dict, description="Small tables that the job joins: name -> address."
+    )
+    partition_by: list[str] = Field(
+        default_factory=list, description="Columns that this table is partitioned by."
+    )
+
+
 class EtlParameters(BaseModel):
     """What one `etl` run reads, does and writes."""
 
@@ -84,6 +106,32 @@ class EtlParameters(BaseModel):
         default=False, description="Commit once more what this very request committed before."
     )
 
+    then: list[ThenParameters] = Field(
+        default_factory=list,
+        description="More tables, each made from the version that this run commits to the target,"
+        " on the same cluster and in the same receipt.",
+    )
+
+    def to_follow_ups(self) -> tuple[JobRequest, ...]:
+        """The tables made from the first one; their sources are known when that is committed.
+
+        Raises:
+            HeadwaterError: The steps are refused.
+        """
+        return tuple(
+            JobRequest(
+                sources=(self.target,),
+                target=table.target,
+                job=table.job or None,
+                sides=tuple(sorted(table.sides.items())),
+                partition_by=tuple(table.partition_by),
+                fresh=self.fresh,
+                again=self.again,
+                steps=_steps_of(table.steps_file) if table.steps_file else None,
+            )
+            for table in self.then
+        )
+
     def to_request(self) -> JobRequest:
         """The same as a frozen value for the layers below.
 
@@ -105,7 +153,7 @@ class EtlParameters(BaseModel):
     def _steps_text(self) -> StepsText | None:
         if not self.steps and self.steps_file is None:
             return None
-        from headwater.tasks.steps.files import load_steps, written_steps
+        from headwater.tasks.steps.files import written_steps
 
         if self.steps_file is None:
             return StepsText("steps", written_steps(self.steps))
@@ -114,8 +162,14 @@ class EtlParameters(BaseModel):
                 f"both steps and a file of steps ({self.steps_file}) are given",
                 hint="give one of the two",
             )
-        file = load_steps(self.steps_file)
-        return StepsText(file.name, file.text)
+        return _steps_of(self.steps_file)
+
+
+def _steps_of(path: Path) -> StepsText:
+    from headwater.tasks.steps.files import load_steps
+
+    file = load_steps(path)
+    return StepsText(file.name, file.text)
 
 
 def invalid(error: ValidationError) -> InvalidRequest:

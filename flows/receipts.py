@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from headwater.infra.models import RunReceipt, Status
@@ -64,18 +65,32 @@ def receipt_rows(receipt: RunReceipt, *, folder: Path | None = None) -> list[tup
 
 
 def as_text(receipt: RunReceipt) -> str:
-    """The receipt for a terminal, one fact a line."""
-    rows = receipt_rows(receipt, folder=Path.cwd())
-    return "\n".join(f"{label:<{_LABEL_WIDTH}}{text}" for label, text in rows)
+    """The receipt for a terminal, one fact a line; one block for each table."""
+    blocks = [receipt_rows(receipt, folder=Path.cwd())]
+    blocks += [_following_rows(table, folder=Path.cwd()) for table in receipt.then]
+    return "\n\n".join(
+        "\n".join(f"{label:<{_LABEL_WIDTH}}{text}" for label, text in rows) for rows in blocks
+    )
 
 
 def as_markdown(receipt: RunReceipt) -> str:
     """The receipt for the run's page."""
+    tables = [receipt_rows(receipt), *map(_following_rows, receipt.then)]
+    return "\n\n".join(map(_as_table, tables))
+
+
+def _as_table(rows: Sequence[tuple[str, str]]) -> str:
     lines = ["| | |", "|---|---|"]
-    for label, text in receipt_rows(receipt):
+    for label, text in rows:
         escaped = text.replace("|", "\\|").replace("\n", "<br>")
         lines.append(f"| **{label}** | {escaped} |")
     return "\n".join(lines)
+
+
+def _following_rows(receipt: RunReceipt, *, folder: Path | None = None) -> list[tuple[str, str]]:
+    """A table that was made from another in the same run, without what both have in common."""
+    rows = receipt_rows(receipt, folder=folder)
+    return [(label, text) for label, text in rows if label not in ("run", "engine")]
 
 
 def _engine(receipt: RunReceipt) -> str:

@@ -35,7 +35,10 @@ def run_etl(parameters: EtlParameters, console: Console) -> RunReceipt:
             from headwater.infra.profiles import load_profile
 
         run = EtlRun(
-            parameters.to_request(), load_profile(parameters.profile), on_progress=display.progress
+            parameters.to_request(),
+            load_profile(parameters.profile),
+            then=parameters.to_follow_ups(),
+            on_progress=display.progress,
         )
         run.scan()
         if run.is_done:

@@ -200,6 +200,7 @@ class JobRequest:
         target: Address of the dataset that is written.
         job: ``module:function`` that takes and gives a ``polars.LazyFrame``; ``None`` copies.
         steps: A list of steps instead of a function.
+        source_version: Version of the table that is read; ``None`` is its last.
         sides: Small tables that the job joins, by the name of the job's parameter.
         partition_by: Columns that the target is partitioned by.
         fresh: Do every part anew, also those that an earlier attempt finished.
@@ -217,6 +218,7 @@ class JobRequest:
     again: bool = False
     window: Window | None = None
     steps: StepsText | None = None
+    source_version: int | None = None
 
     @property
     def job_name(self) -> str:
@@ -298,6 +300,7 @@ class RunReceipt:
         retries: Parts that were tried again after an error, and parts whose worker was lost.
         cost_usd: Metered cost; ``None`` where nothing is billed or no price is known.
         error: Message of what stopped the run; empty when nothing did.
+        then: Receipts of the tables that the same run made from this one.
     """
 
     run_id: str
@@ -330,6 +333,7 @@ class RunReceipt:
     error: str = ""
     hint: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    then: tuple[RunReceipt, ...] = ()
     version: int = RECEIPT_VERSION
 
 

@@ -25,7 +25,14 @@ from headwater.infra.errors import (
     UnknownName,
     first_line,
 )
-from headwater.infra.models import DatasetVersion, JobRequest, Mode, Scope, to_jsonable
+from headwater.infra.models import (
+    DatasetVersion,
+    Format,
+    JobRequest,
+    Mode,
+    Scope,
+    to_jsonable,
+)
 from headwater.infra.storage.datasets import Dataset, LogEntry
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.inputs import Input, open_input
@@ -85,7 +92,7 @@ def prepare(request: JobRequest, *, folder: Path) -> Prepared:
         # A table keeps its partition columns; naming others is refused below.
         request = replace(request, partition_by=dataset.partition_by())
     side_uris = _side_uris(request, job)
-    source = open_input(request.sources)
+    source = open_input(request.sources, version=request.source_version)
     _require_outside(source, target)
     sides = tuple((name, open_input([uri])) for name, uri in side_uris)
     result = _result_schema(job, source, dict(sides))
@@ -97,6 +104,25 @@ def prepare(request: JobRequest, *, folder: Path) -> Prepared:
     return Prepared(
         request, target, source, sides, job, result, schema, run_key, revision, committed
     )
+
+
+def check_follow_up(request: JobRequest, first: Prepared, *, folder: Path) -> None:
+    """Refuse a request that reads what ``first`` will have written, before that is there.
+
+    Raises:
+        HeadwaterError: The request is refused; nothing was written.
+    """
+    target = _canonical(request.target)
+    job, request = _job(request, folder)
+    _require_apart(request, target)
+    Dataset(target).require_writable()
+    by = first.request.partition_by
+    # As it will be read: the columns of partitions come last.
+    columns = {n: t for n, t in first.schema.items() if n not in by}
+    schema = pl.Schema({**columns, **{name: first.schema[name] for name in by}})
+    source = Input(str(first.target), Format.DELTA, (), schema, by)
+    sides = {name: open_input([uri]) for name, uri in _side_uris(request, job)}
+    _require_partition_columns(request, stored_schema(_result_schema(job, source, sides)))
 
 
 def _job(request: JobRequest, folder: Path) -> tuple[Job, JobRequest]:
