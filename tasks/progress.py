@@ -108,6 +108,33 @@ def as_ours(exc: BaseException, what: str) -> HeadwaterError:
     )
 
 
+class Losses:
+    """Counts the workers that are lost with something of use on them, while it is open.
+
+    The scheduler forgets tasks that are over, so that those cannot tell afterwards.
+    """
+
+    _TOPIC = "all"
+    """Of what Dask's scheduler itself tells."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.count = 0
+
+    def __enter__(self) -> Losses:
+        self._client.subscribe_topic(self._TOPIC, self._notice)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._client.status == "running":
+            self._client.unsubscribe_topic(self._TOPIC)
+
+    def _notice(self, event: tuple[float, object]) -> None:
+        match event[1]:
+            case {"action": "remove-worker", "processing-tasks": busy, "lost-computed-tasks": had}:
+                self.count += bool(busy or had)
+
+
 def lost_workers(client: Client, keys: Iterable[object]) -> int:
     """How often a worker died while it had one of the tasks."""
     return cast(int, client.run_on_scheduler(_suspicions, keys=list(keys)))

@@ -50,7 +50,7 @@ from headwater.tasks.legs import (
     bounds,
     run_leg,
 )
-from headwater.tasks.progress import Processed, Progress, Tally, as_ours, lost_workers
+from headwater.tasks.progress import Losses, Processed, Progress, Tally, as_ours
 from headwater.tasks.stages import JobStage, RowOrder
 from headwater.tasks.transform import PartSpec
 
@@ -86,8 +86,9 @@ def process_spread(
     kept = {} if _may_come_out_otherwise(stages) else _written(finished, results)
     tally = Tally(len(parts) + len(results or ()), kept, on_progress)
     run = _Spread(client, spec, stages, parts, candidate, folder, tally)
-    with quiet_exchanges(client):
+    with quiet_exchanges(client), Losses(client) as losses:
         run.drive(taken_up=set(kept))
+        tally.retries += losses.count
     return tally.processed()
 
 
@@ -157,7 +158,6 @@ class _Spread:
         self._spec = Task(f"spec-{self._token}", _itself, spec)
         self._heard: set[Future[Outcome]] = set()
         self._asked: list[str] = []
-        self._keys: list[str] = []
 
     def drive(self, taken_up: set[int]) -> None:
         """All legs, to the end; on any error what is still under way is cancelled.
@@ -172,7 +172,6 @@ class _Spread:
             self._write(taken_up)
             self._submit()
             self._listen()
-            self._tally.retries += lost_workers(self._client, self._keys)
         finally:
             self._client.cancel(list(self._heard))
 
@@ -322,7 +321,6 @@ class _Spread:
         asked = len(self._asked)
         futures = self._client.get(self._graph, [*self._asked, *values], sync=False)
         self._heard |= set(futures[:asked])
-        self._keys += self._graph
         self._graph, self._asked = {}, []
         return list(futures[asked:])
 

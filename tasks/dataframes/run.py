@@ -30,7 +30,7 @@ from headwater.tasks.dataframes.plan import apply, graph_settings, shuffle_metho
 from headwater.tasks.dataframes.types import index_names
 from headwater.tasks.dataframes.workers import equipped
 from headwater.tasks.dataframes.write import WriteSpec, write_partition
-from headwater.tasks.progress import Processed, Progress
+from headwater.tasks.progress import Losses, Processed, Progress
 from headwater.tasks.scan import cut, part_bytes
 
 if TYPE_CHECKING:
@@ -40,10 +40,6 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
     from headwater.tasks.prepare import Prepared
-
-
-_OF_CLUSTER = "all"
-"""Topic of what Dask's scheduler itself tells."""
 
 
 def process_frames(
@@ -72,8 +68,9 @@ def process_frames(
         return Processed(receipts, len(receipts), 0)
     run = _Run(client, prepared, candidate, on_progress)
     try:
-        with equipped(client, prepared.job), client.as_current():
+        with equipped(client, prepared.job), client.as_current(), Losses(client) as losses:
             receipts = run.drive()
+            run.told.retries += losses.count
     except HeadwaterError:
         raise
     except Exception as exc:
@@ -108,12 +105,6 @@ class _Told:
             worker="",
         )
 
-    def notice(self, event: tuple[float, object]) -> None:
-        """Count a worker that was lost with something of use on it."""
-        match event[1]:
-            case {"action": "remove-worker", "processing-tasks": busy, "lost-computed-tasks": had}:
-                self.retries += bool(busy or had)
-
 
 class _Run:
     """The state of one call of ``process_frames``."""
@@ -139,7 +130,6 @@ class _Run:
         # Messages of tasks and news of their end come in one stream, so that when a part is
         # done, what was told on the way to it is known.
         self._client.subscribe_topic(self._topic, self.told.take)
-        self._client.subscribe_topic(_OF_CLUSTER, self.told.notice)
         try:
             with graph_settings(self._candidate.device):
                 tasks = self._graph()
@@ -157,7 +147,6 @@ class _Run:
         finally:
             if self._client.status == "running":
                 self._client.unsubscribe_topic(self._topic)
-                self._client.unsubscribe_topic(_OF_CLUSTER)
         if len(self.told.reads) < len(self._parts):  # some were of no use to the job
             self._tell(len(tasks) - len(self._parts) + len(self.told.reads))
         return self._receipts()
