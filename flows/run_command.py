@@ -91,10 +91,10 @@ def _no_garbage_collection() -> Iterator[None]:
 def print_receipt(receipt: RunReceipt, console: Console) -> None:
     """The receipt, and what to do when nothing was left to do."""
     from headwater.flows.receipts import as_text
-    from headwater.infra.models import Mode, Status
+    from headwater.infra.models import Mode
 
     console.result(to_jsonable(receipt), as_text(receipt))
-    if receipt.status is Status.ALREADY_COMMITTED:
+    if receipt.had_nothing_to_do:
         how = (
             "--again adds the rows once more"
             if receipt.mode is Mode.APPEND

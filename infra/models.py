@@ -336,6 +336,11 @@ class RunReceipt:
     then: tuple[RunReceipt, ...] = ()
     version: int = RECEIPT_VERSION
 
+    @property
+    def had_nothing_to_do(self) -> bool:
+        """Whether every table of the run was there already."""
+        return all(one.status is Status.ALREADY_COMMITTED for one in (self, *self.then))
+
 
 def to_jsonable(value: object) -> Any:
     """``value`` (one of the dataclasses here) as plain dicts, lists, numbers and text.

@@ -103,7 +103,7 @@ def add_exchange(
         barrier_key(shuffle),
         p2p_barrier,
         shuffle,
-        *(task.ref() for task in sent),
+        *(TaskRef(task.key) for task in sent),
         spec=DataFrameShuffleSpec(
             id=shuffle,
             npartitions=buckets,
@@ -115,11 +115,11 @@ def add_exchange(
         ),
     )
     got = [
-        Task(f"shuffle-p2p-{token}-{i}", shuffle_unpack, shuffle, i, barrier.ref())
+        Task(f"shuffle-p2p-{token}-{i}", shuffle_unpack, shuffle, i, TaskRef(barrier.key))
         for i in range(buckets)
     ]
     graph.update({str(task.key): task for task in (*sent, barrier, *got)})
-    return [task.ref() for task in got]
+    return [TaskRef(task.key) for task in got]
 
 
 @contextmanager

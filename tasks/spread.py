@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
 from dask._task_spec import List, Task, TaskRef
@@ -234,7 +234,9 @@ class _Spread:
         schema = self._schema_before(number)
         cuts = Task(self._key("bounds"), bounds, List(*samples), order, schema, buckets)
         self._graph[str(cuts.key)] = cuts
-        pieces = [self._leg(piece, ByOrder(order), beside=cuts.ref()) for piece in self._pieces]
+        pieces = [
+            self._leg(piece, ByOrder(order), beside=TaskRef(cuts.key)) for piece in self._pieces
+        ]
         self._exchange(pieces, buckets)
         self._keyed_by = None
 
@@ -260,7 +262,7 @@ class _Spread:
         )
         roots = forest(
             self._client,
-            cast("list[Future[bytes]]", futures),
+            futures,
             plan,
             schema,
             partitions=len(agreed),
@@ -302,12 +304,12 @@ class _Spread:
             heard: The driver wants to hear of it, also where it leaves no receipt.
         """
         leg = Leg(piece.head, self._applied, tail, self._given)
-        ran = Task(self._key("leg"), run_leg, leg, self._spec.ref(), piece.task, beside)
-        value = Task(self._key("value"), itemgetter(0), ran.ref())
+        ran = Task(self._key("leg"), run_leg, leg, TaskRef(self._spec.key), piece.task, beside)
+        value = Task(self._key("value"), itemgetter(0), TaskRef(ran.key))
         self._graph |= {str(task.key): task for task in (self._spec, ran, value)}
         is_read = isinstance(piece.head, Slices) and piece.head.counted
         if heard or is_read or isinstance(tail, Written):
-            outcome = Task(self._key("outcome"), itemgetter(1), ran.ref())
+            outcome = Task(self._key("outcome"), itemgetter(1), TaskRef(ran.key))
             self._graph[str(outcome.key)] = outcome
             self._asked.append(str(outcome.key))
         return TaskRef(value.key)
@@ -316,13 +318,16 @@ class _Spread:
         self._count += 1
         return f"{word}-{self._token}-{self._count:06d}"
 
-    def _submit(self, values: Sequence[str] = ()) -> list[Future[object]]:
+    def _submit(self, values: Sequence[str] = ()) -> list[Future[bytes]]:
         """Start the tasks there are; the results of ``values`` stay on the cluster."""
         asked = len(self._asked)
-        futures = self._client.get(self._graph, [*self._asked, *values], sync=False)
+        futures = cast(
+            "list[Future[Any]]",
+            self._client.get(self._graph, [*self._asked, *values], sync=False),
+        )
         self._heard |= set(futures[:asked])
         self._graph, self._asked = {}, []
-        return list(futures[asked:])
+        return futures[asked:]
 
     def _listen(self, until: Callable[[Outcome], bool] = lambda _: False) -> None:
         """Take in what the legs under way tell, until ``until`` says so of one, or all have."""

@@ -264,7 +264,8 @@ def test_a_lost_worker_costs_time_and_no_rows(lake: Lake, tmp_path: Path) -> Non
         rows(5_000, i).write_parquet(lake.source / f"more-{i}.parquet")
     prepared = lake.prepare("cut", STEPS["deduplicate by key"].replace('["k"]', '["k", "v"]'))
     with clusters.open(Plan((CLUSTERS["two processes"],))) as cluster:
-        pids = list(cluster.client.run(os.getpid).values())
+        found: Any = cluster.client.run(os.getpid)
+        pids = list(found.values())
         killed = list[int]()
 
         def kill(progress: Progress) -> None:

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +32,14 @@ def clean(frame: pl.LazyFrame, *, zones: pl.LazyFrame) -> pl.LazyFrame:
         .join(zones, on="zone", how="left")
         .with_columns(cost=pl.col("n") * SURCHARGE)
     )
+"""
+
+PER_ZONE = """
+version = 1
+[[steps]]
+kind = "aggregate"
+by = ["zone"]
+aggs = [{ name = "n", function = "count" }]
 """
 
 NOISE = r"Traceback|WARN|Warning|ERROR|Error"
@@ -107,6 +116,40 @@ def test_run_on_worker_processes_is_whole_everywhere_it_shows(
     assert json.loads(kept.read_text()) == receipt
     # A person sees lines on stderr, and no noise of libraries.
     assert not re.search(NOISE, done.err), done.err
+
+
+def test_more_tables_are_made_from_the_new_version_in_the_same_run(trips: Cli) -> None:
+    (trips.folder / "per-zone.toml").write_text(PER_ZONE)
+    then = ("--then", "zones=per-zone.toml")
+
+    done = etl(trips, *then, "--json")
+
+    assert done.code == 0, done.err
+    (second,) = done.json["then"]
+    assert (second["status"], second["run_id"]) == ("committed", done.json["run_id"])
+    assert (second["rows_in"], second["rows_out"]) == (500, 2)
+    assert second["inputs"][0]["version"] == "1"
+    zones = pl.read_delta(str(trips.folder / "zones")).sort("zone")
+    assert zones.rows() == [("z0", 250), ("z2", 250)]
+    again = etl(trips, *then)
+    assert again.out.count("already committed") == 2
+    # Only the second is missing: only that is made.
+    shutil.rmtree(trips.folder / "zones")
+    once_more = etl(trips, *then, "--json")
+    statuses = [once_more.json["status"], once_more.json["then"][0]["status"]]
+    assert statuses == ["already committed", "committed"]
+    assert trips.versions() == [0, 1]
+
+
+def test_a_further_table_that_cannot_work_is_refused_before_anything_starts(trips: Cli) -> None:
+    (trips.folder / "wrong.toml").write_text(PER_ZONE.replace('"zone"', '"zones"'))
+
+    done = etl(trips, "--then", "zones=wrong.toml")
+
+    assert done.code == 2
+    assert "no column 'zones'" in done.err
+    assert not (trips.folder / "out").exists()
+    assert etl(trips, "--then", "zones").code == 2
 
 
 def test_same_run_again_finds_its_version(trips: Cli) -> None:
