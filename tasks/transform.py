@@ -7,9 +7,9 @@ engine cannot run falls back to the CPU and is counted.
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -113,7 +113,7 @@ def run_part(part: Part, spec: PartSpec) -> PartReceipt:
                 writer = PartWriter(Uri.parse(spec.target), spec.run_key, part.index, tmp)
                 fallbacks = 0
                 if spec.device is Device.CUDA:
-                    frame, fallbacks = _on_gpu(frame, spec.gpu_fallback)
+                    frame, fallbacks = on_gpu(frame, spec.gpu_fallback)
                 writer.sink(frame, spec.partition_by)
             with phases("upload"):
                 files = writer.publish()
@@ -243,14 +243,41 @@ def _scanned(side: Input, stack: ExitStack, tmp: Path) -> pl.LazyFrame:
 # --- engines and errors ----------------------------------------------------------------------
 
 
-def _on_gpu(frame: pl.LazyFrame, fallback: Literal["allow", "refuse"]) -> tuple[pl.LazyFrame, int]:
-    """The frame collected by the GPU engine, and how many plans it handed to the CPU."""
-    engine = pl.GPUEngine(executor="in-memory", raise_on_fail=fallback == "refuse")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", pl.exceptions.PerformanceWarning)
-        collected = frame.collect(engine=engine)
-    fallbacks = sum(issubclass(w.category, pl.exceptions.PerformanceWarning) for w in caught)
-    return collected.lazy(), fallbacks
+def on_gpu(frame: pl.LazyFrame, fallback: Literal["allow", "refuse"]) -> tuple[pl.LazyFrame, int]:
+    """The frame collected by the GPU engine, and 0; or the frame as it is, for the CPU, and 1.
+
+    The engine takes a plan whole or not at all. What fails after it was taken is no fallback.
+
+    Raises:
+        PartFailed: The engine cannot run the plan, and ``fallback`` is ``refuse``.
+    """
+    # It must be asked to fail: a plan that it leaves to the CPU it leaves in silence.
+    engine = pl.GPUEngine(executor="in-memory", raise_on_fail=True)
+    try:
+        return frame.collect(engine=engine).lazy(), 0
+    except pl.exceptions.ComputeError as exc:
+        reasons = _not_taken(exc)
+        if not reasons:
+            raise
+        if fallback == "refuse":
+            raise PartFailed(
+                f"the GPU engine cannot run the plan: {'; '.join(reasons)}",
+                hint='change these expressions, or set gpu_fallback = "allow" in the cluster'
+                " profile",
+            ) from exc
+        return frame, 1
+
+
+_NOT_TAKEN = re.compile(r"Query execution with GPU not possible.*?The errors were:(.*?)', \[", re.DOTALL)
+
+
+def _not_taken(exc: pl.exceptions.ComputeError) -> list[str]:
+    """Why the GPU engine did not take a plan, in its words; nothing where it failed otherwise."""
+    found = _NOT_TAKEN.search(str(exc))
+    if found is None:
+        return []
+    # The text is that of a tuple, so its ends of lines are written out.
+    return [line.strip() for line in found[1].split("\\n- ") if line.strip()]
 
 
 def _explained(part: Part, spec: PartSpec, exc: BaseException) -> HeadwaterError:

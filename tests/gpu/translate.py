@@ -17,10 +17,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
+from cudf_polars.dsl.expr import (  # pyright: ignore[reportMissingImports]  # see above
+    TemporalFunction,
+)
 from cudf_polars.dsl.translate import (  # pyright: ignore[reportMissingImports]  # see above
     Translator,
 )
-from polars import polars as internal  # pyright: ignore[reportAttributeAccessIssue]
 from tests.gpu.cases import Case
 from tests.gpu.catalog import all_cases
 from tests.gpu.page import PAGE, SECTIONS, differences, parse, render
@@ -35,7 +37,7 @@ _FOLLOWS = "expressions.base.ErrorExpr"
 """In an error about an expression that holds another one, which has an error of its own."""
 
 _CLASS = re.compile(r"<class 'cudf_polars\.[\w.]+\.(\w+)'>")
-_TEMPORAL = re.compile(r"Temporal function (\d+)")
+_TEMPORAL = re.compile(r"(?<=Temporal function )\d+")
 
 
 def refusals(plan: pl.LazyFrame) -> tuple[str, ...]:
@@ -91,14 +93,8 @@ def main() -> None:
 
 def _readable(error: str) -> str:
     """The engine's words, in one line, with names for its numbers."""
-    named = _TEMPORAL.sub(lambda match: f"Temporal function {_temporal(int(match[1]))}", error)
+    named = _TEMPORAL.sub(lambda found: str(TemporalFunction.Name(int(found[0])).name), error)
     return " ".join(_CLASS.sub(r"\1", named).split())
-
-
-def _temporal(number: int) -> str:
-    functions = internal._expr_nodes.TemporalFunction
-    names = {int(getattr(functions, n)): n for n in dir(functions) if not n.startswith("_")}
-    return names.get(number, str(number))
 
 
 if __name__ == "__main__":
