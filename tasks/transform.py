@@ -268,7 +268,9 @@ def on_gpu(frame: pl.LazyFrame, fallback: Literal["allow", "refuse"]) -> tuple[p
         return frame, 1
 
 
-_NOT_TAKEN = re.compile(r"Query execution with GPU not possible.*?The errors were:(.*?)', \[", re.DOTALL)
+_NOT_TAKEN = re.compile(
+    r"Query execution with GPU not possible.*?The errors were:(.*?)['\"], \[", re.DOTALL
+)
 
 
 def _not_taken(exc: pl.exceptions.ComputeError) -> list[str]:
@@ -277,7 +279,8 @@ def _not_taken(exc: pl.exceptions.ComputeError) -> list[str]:
     if found is None:
         return []
     # The text is that of a tuple, so its ends of lines are written out.
-    return [line.strip() for line in found[1].split("\\n- ") if line.strip()]
+    lines = found[1].split("\\n- ")
+    return [line.removeprefix("NotImplementedError: ") for line in lines if line]
 
 
 def _explained(part: Part, spec: PartSpec, exc: BaseException) -> HeadwaterError:

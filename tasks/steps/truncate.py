@@ -108,12 +108,15 @@ class Truncate(Step):
         return self.every.lstrip("0123456789")
 
     def _truncated(self, name: str, dtype: pl.DataType) -> pl.Expr:
-        time = column_of(name)
-        if self.zone:
-            time = time.dt.convert_time_zone(self.zone)
-        time = time.dt.truncate(self.every)
-        if self.as_date and isinstance(dtype, pl.Datetime):
-            return time.dt.date()
-        if self.zone and isinstance(dtype, pl.Datetime):
-            return time.dt.convert_time_zone(dtype.time_zone or "UTC")
-        return time
+        time, own = column_of(name), dtype.time_zone if isinstance(dtype, pl.Datetime) else None
+        zone = self.zone or own
+        if own is None or own == zone == "UTC":
+            time = time.dt.truncate(self.every)
+            return time.dt.date() if self.as_date and isinstance(dtype, pl.Datetime) else time
+        there = time.dt.convert_time_zone(zone or own)
+        if self.as_date:
+            # By local times, since a zone's midnight may not exist; and see below.
+            return there.dt.replace_time_zone(None).dt.truncate(self.every).dt.date()
+        # cuDF truncates an instant by UTC's clock whatever its zone, and has no hour that comes
+        # twice. Told two units, of which the second is nothing, it leaves the plan to the CPU.
+        return there.dt.truncate(f"{self.every}0ns").dt.convert_time_zone(own)

@@ -43,4 +43,3 @@ class EngineContract:
         assert cases
         wrong = failures(cases, type(self).ENGINE, foretold=self.foretold)
         assert not wrong, wrong
-

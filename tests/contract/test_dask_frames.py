@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import dask
+import dask.config
 import dask.dataframe as dd
 import pandas as pd
 import pytest

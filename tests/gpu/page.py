@@ -43,10 +43,14 @@ the engine's own translator, which needs no GPU, and fails where this page says 
 - Reading starts from staged local files, which is why no plan here names an object store.
 - The step `aggregate` collects its states while the plan is built, on the CPU; the three plans of
   each function are listed for what they are.
-- Times in a zone: the engine keeps instants as UTC, and truncates and takes dates by UTC's clock
-  also where Polars goes by the zone's. The steps are written so that this cannot happen; a function
-  of yours that uses `dt.truncate`, `dt.date` or `dt.round` on a column of another zone than UTC
-  should first make it local with `dt.replace_time_zone(None)`.
+- **Times in another zone than UTC.** The engine keeps instants as UTC, and its source shows that it
+  truncates, takes dates and extracts hours by UTC's clock where Polars goes by the zone's. The step
+  `truncate` is written so that this cannot happen: it takes dates from local times, and asks for
+  instants in a way (`'1h0ns'`) that the engine leaves to the CPU. An expression of yours, or
+  `EXTRACT` in `derive` after a `cast` to such a zone, should first make the time local, in a
+  function with `dt.replace_time_zone(None)`.
+- The step `parse` stays with Polars for dates and times: the engine takes formats only as
+  `cache=False` hands them over, and reads text by rules of its own that no test here can see.
 """
 
 _HEADINGS = {

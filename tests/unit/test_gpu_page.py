@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from tests.gpu.cases import PHASES, Case
 from tests.gpu.catalog import all_cases
-from tests.gpu.engines import failures, require_same
+from tests.gpu.engines import Engine, failures, require_same
 from tests.gpu.page import PAGE, differences, parse, render
 from tests.gpu.step_cases import variants
 
@@ -89,7 +89,7 @@ FRAME = pl.DataFrame(
 SAME = Case("steps", "select", "all", FRAME.lazy)
 
 
-def engine(change: Callable[[pl.DataFrame], pl.DataFrame], fallbacks: int = 0):  # noqa: ANN201
+def engine(change: Callable[[pl.DataFrame], pl.DataFrame], fallbacks: int = 0) -> Engine:
     """An engine that gives another result."""
     return lambda plan: (change(plan.collect()), fallbacks)
 
