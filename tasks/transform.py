@@ -250,6 +250,7 @@ def on_gpu(frame: pl.LazyFrame, fallback: Literal["allow", "refuse"]) -> tuple[p
 
     Raises:
         PartFailed: The engine cannot run the plan, and ``fallback`` is ``refuse``.
+        PolarsError: The plan fails on its rows.
     """
     # It must be asked to fail: a plan that it leaves to the CPU it leaves in silence.
     engine = pl.GPUEngine(executor="in-memory", raise_on_fail=True)
@@ -266,6 +267,11 @@ def on_gpu(frame: pl.LazyFrame, fallback: Literal["allow", "refuse"]) -> tuple[p
                 " profile",
             ) from exc
         return frame, 1
+    except pl.exceptions.InvalidOperationError:
+        # Steps refuse to lose a value by an error that names them (see steps.loss); the GPU's
+        # names nothing. The CPU tells it, and where it finds nothing wrong the GPU's stands.
+        frame.collect(engine="streaming")
+        raise
 
 
 _NOT_TAKEN = re.compile(
