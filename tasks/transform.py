@@ -7,7 +7,6 @@ engine cannot run falls back to the CPU and is counted.
 
 from __future__ import annotations
 
-import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +34,7 @@ from headwater.infra.storage.runs import RunFolder
 from headwater.infra.storage.staging import StagedFile, stage
 from headwater.infra.storage.types import conform, finer_than_kept
 from headwater.infra.storage.uris import Uri
+from headwater.tasks.gpu import on_gpu
 from headwater.tasks.jobs import Job
 from headwater.tasks.write import PartWriter
 
@@ -240,53 +240,7 @@ def _scanned(side: Input, stack: ExitStack, tmp: Path) -> pl.LazyFrame:
     return _together(frames, side)
 
 
-# --- engines and errors ----------------------------------------------------------------------
-
-
-def on_gpu(frame: pl.LazyFrame, fallback: Literal["allow", "refuse"]) -> tuple[pl.LazyFrame, int]:
-    """The frame collected by the GPU engine, and 0; or the frame as it is, for the CPU, and 1.
-
-    The engine takes a plan whole or not at all. What fails after it was taken is no fallback.
-
-    Raises:
-        PartFailed: The engine cannot run the plan, and ``fallback`` is ``refuse``.
-        PolarsError: The plan fails on its rows.
-    """
-    # It must be asked to fail: a plan that it leaves to the CPU it leaves in silence.
-    engine = pl.GPUEngine(executor="in-memory", raise_on_fail=True)
-    try:
-        return frame.collect(engine=engine).lazy(), 0
-    except pl.exceptions.ComputeError as exc:
-        reasons = _not_taken(exc)
-        if not reasons:
-            raise
-        if fallback == "refuse":
-            raise PartFailed(
-                f"the GPU engine cannot run the plan: {'; '.join(reasons)}",
-                hint='change these expressions, or set gpu_fallback = "allow" in the cluster'
-                " profile",
-            ) from exc
-        return frame, 1
-    except pl.exceptions.InvalidOperationError:
-        # Steps refuse to lose a value by an error that names them (see steps.loss); the GPU's
-        # names nothing. The CPU tells it, and where it finds nothing wrong the GPU's stands.
-        frame.collect(engine="streaming")
-        raise
-
-
-_NOT_TAKEN = re.compile(
-    r"Query execution with GPU not possible.*?The errors were:(.*?)['\"], \[", re.DOTALL
-)
-
-
-def _not_taken(exc: pl.exceptions.ComputeError) -> list[str]:
-    """Why the GPU engine did not take a plan, in its words; nothing where it failed otherwise."""
-    found = _NOT_TAKEN.search(str(exc))
-    if found is None:
-        return []
-    # The text is that of a tuple, so its ends of lines are written out.
-    lines = found[1].split("\\n- ")
-    return [line.removeprefix("NotImplementedError: ") for line in lines if line]
+# --- errors --------------------------------------------------------------------------------
 
 
 def _explained(part: Part, spec: PartSpec, exc: BaseException) -> HeadwaterError:

@@ -133,11 +133,9 @@ class Truncate(Step):
             return begun.dt.date() if self.as_date and isinstance(dtype, pl.Datetime) else begun
         there = time.dt.convert_time_zone(zone or own)
         if self.as_date:
-            # By local times, since a zone's midnight may not exist; and see below.
+            # By local times: a zone's midnight may not exist, and the GPU knows no other clocks.
             return self._begun(there.dt.replace_time_zone(None), _local(dtype)).dt.date()
-        # cuDF truncates an instant by UTC's clock whatever its zone, and has no hour that comes
-        # twice. Told two units, of which the second is nothing, it leaves the plan to the CPU.
-        return there.dt.truncate(f"{self.every}0ns").dt.convert_time_zone(own)
+        return there.dt.truncate(self.every).dt.convert_time_zone(own)
 
     def _begun(self, time: pl.Expr, dtype: pl.DataType) -> pl.Expr:
         """``time`` brought down by a clock that never changes.

@@ -9,10 +9,10 @@ from tests.gpu.cases import Case
 from tests.gpu.engines import gpu
 from tests.gpu.page import PAGE, parse
 
+from headwater.tasks.gpu import on_gpu
 from headwater.tasks.steps.base import Given
 from headwater.tasks.steps.cast import Cast
 from headwater.tasks.steps.loss import lost_at
-from headwater.tasks.transform import on_gpu
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("needs_gpu")]
 

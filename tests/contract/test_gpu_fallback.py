@@ -14,7 +14,7 @@ from tests.gpu.engines import failures, gpu
 from tests.gpu.page import PAGE, parse
 
 from headwater.infra.errors import PartFailed
-from headwater.tasks.transform import on_gpu
+from headwater.tasks.gpu import on_gpu
 
 pytestmark = pytest.mark.rapids
 

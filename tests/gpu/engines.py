@@ -8,7 +8,7 @@ import polars as pl
 from polars.testing import assert_frame_equal
 from tests.gpu.cases import Case
 
-from headwater.tasks.transform import on_gpu
+from headwater.tasks.gpu import on_gpu
 
 Engine = Callable[[pl.LazyFrame], tuple[pl.DataFrame, int]]
 """Runs a plan; tells also how many plans it left to another engine."""

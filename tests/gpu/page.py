@@ -43,12 +43,13 @@ the engine's own translator, which needs no GPU, and fails where this page says 
 - Reading starts from staged local files, which is why no plan here names an object store.
 - The step `aggregate` collects its states while the plan is built, on the CPU; the three plans of
   each function are listed for what they are.
-- **Times in another zone than UTC.** The engine keeps instants as UTC, and its source shows that it
-  truncates, takes dates and extracts hours by UTC's clock where Polars goes by the zone's. The step
-  `truncate` is written so that this cannot happen: it takes dates from local times, and asks for
-  instants in a way (`'1h0ns'`) that the engine leaves to the CPU. An expression of yours, or
-  `EXTRACT` in `derive` after a `cast` to such a zone, should first make the time local, in a
-  function with `dt.replace_time_zone(None)`.
+- **What the GPU would compute otherwise is kept from it.** From the engine's source two things are
+  known: `hash` gives other numbers (so a sample would have other rows), and times are kept as UTC,
+  so a function of the clock (`dt.truncate`, `dt.date`, `dt.hour`) reads UTC's clock where Polars
+  reads the zone's. Plans with either are left to the CPU before the engine is asked. The second is
+  seen where the function directly follows `dt.convert_time_zone`; on a *column* of another zone
+  than UTC, as a `cast` makes it, it is not seen: make such a time local with
+  `dt.replace_time_zone(None)` first.
 - The step `parse` stays with Polars for dates and times: the engine takes formats only as
   `cache=False` hands them over, and reads text by rules of its own that no test here can see.
 """

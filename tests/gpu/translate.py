@@ -27,6 +27,8 @@ from tests.gpu.cases import Case
 from tests.gpu.catalog import all_cases
 from tests.gpu.page import PAGE, SECTIONS, differences, parse, render
 
+from headwater.tasks.gpu import computed_otherwise
+
 ENGINE = pl.GPUEngine(executor="in-memory", raise_on_fail=True)
 """As a part runs it."""
 
@@ -41,7 +43,7 @@ _TEMPORAL = re.compile(r"(?<=Temporal function )\d+")
 
 
 def refusals(plan: pl.LazyFrame) -> tuple[str, ...]:
-    """Why the engine does not take ``plan``, sorted; nothing where it does.
+    """Why ``plan`` is not run by the engine, sorted; nothing where it is.
 
     The plan is translated in the form in which the engine gets it, after Polars has optimised it.
     """
@@ -55,7 +57,7 @@ def refusals(plan: pl.LazyFrame) -> tuple[str, ...]:
     # Polars asks this in place of the engine, and then runs the plan itself.
     plan.collect(engine=ENGINE, post_opt_callback=look)  # type: ignore[call-overload]
     telling = {error for error in found if _FOLLOWS not in error} or found
-    return tuple(sorted({_readable(error) for error in telling}))
+    return tuple(sorted({*map(_readable, telling), *computed_otherwise(plan)}))
 
 
 def find(cases: list[Case]) -> dict[tuple[str, str, str, str], tuple[str, ...]]:
