@@ -8,7 +8,6 @@ engine cannot run falls back to the CPU and is counted.
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from headwater.infra.storage.inputs import Input
 from headwater.infra.storage.runs import RunFolder
 from headwater.infra.storage.types import conform, finer_than_kept
 from headwater.infra.storage.uris import Uri
+from headwater.tasks.gpu import on_gpu
 from headwater.tasks.jobs import Job
 from headwater.tasks.read import (
     count_rows,
@@ -190,15 +190,10 @@ def _sides(spec: PartSpec, stack: ExitStack, tmp: Path) -> dict[str, pl.LazyFram
 
 
 def on_device(frame: pl.LazyFrame, spec: PartSpec) -> tuple[pl.LazyFrame, int]:
-    """The frame, on a GPU worker collected there, and how many plans were handed to the CPU."""
+    """The frame, on a GPU worker collected there, and how many plans were left to the CPU."""
     if spec.device is not Device.CUDA:
         return frame, 0
-    engine = pl.GPUEngine(executor="in-memory", raise_on_fail=spec.gpu_fallback == "refuse")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", pl.exceptions.PerformanceWarning)
-        collected = frame.collect(engine=engine)
-    fallbacks = sum(issubclass(w.category, pl.exceptions.PerformanceWarning) for w in caught)
-    return collected.lazy(), fallbacks
+    return on_gpu(frame, spec.gpu_fallback)
 
 
 def explain_part(part: Part, spec: PartSpec, exc: BaseException) -> HeadwaterError:

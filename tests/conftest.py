@@ -11,6 +11,8 @@ from tests.emulators.gcs import FakeGcs, fake_gcs, fake_gcs_is_installed
 from tests.emulators.s3 import Moto
 from tests.emulators.s3 import moto as moto_server
 
+from headwater.infra.gpu import probe
+
 pytest_plugins = ["tests.plugins.places", "tests.plugins.skips", "tests.plugins.leaks"]
 
 
@@ -63,3 +65,11 @@ def azurite(azurite_process: Azurite, monkeypatch: pytest.MonkeyPatch) -> Azurit
     for name, value in azurite_process.environment.items():
         monkeypatch.setenv(name, value)
     return azurite_process
+
+
+@pytest.fixture(scope="session")
+def needs_gpu() -> None:
+    """Skips, with the probe's reason, where no GPU can be used."""
+    found = probe()
+    if not found.usable:
+        pytest.skip(f"no GPU: {found.reason}")

@@ -18,6 +18,8 @@ from headwater.infra.errors import InvalidRequest
 from headwater.infra.storage.types import column_of
 from headwater.tasks.steps.base import WHOLE, Given, Names, Scope, Step, require_columns
 
+_ONE = "__headwater_one"
+
 
 class Ordered(Step):
     """What the steps share that look at rows in an order."""
@@ -150,8 +152,11 @@ class Top(Ordered):
         ordered = self.in_order(frame, given.schema)
         if not self.per:
             return ordered.head(self.n)
-        position = pl.int_range(pl.len()).over([column_of(name) for name in self.per])
-        return ordered.filter(position < self.n)
+        # A running sum of ones and not int_range, which the GPU engine does not know.
+        one = pl.lit(1, dtype=pl.UInt32).alias(_ONE)
+        position = pl.col(_ONE).cum_sum().over([column_of(name) for name in self.per])
+        kept = ordered.with_columns(one).filter(position <= self.n)
+        return kept.select([column_of(name) for name in given.schema])
 
 
 class Deduplicate(Ordered):

@@ -16,6 +16,24 @@ from headwater.tasks.steps.dtypes import require_zone
 
 DAY_GRAINS = ("d", "w", "mo", "q", "y")
 
+_SECOND = 10**6
+_MICROSECONDS = {
+    "us": 1,
+    "ms": 1_000,
+    "s": _SECOND,
+    "m": 60 * _SECOND,
+    "h": 3_600 * _SECOND,
+    "d": 86_400 * _SECOND,
+    "w": 604_800 * _SECOND,
+}
+"""How long the units are that are always equally long."""
+
+_FIRST_MONDAY = -3 * _MICROSECONDS["d"]
+"""The Monday before 1970."""
+
+_LONGEST = 2**53
+"""Beyond these microseconds a count is left to Polars to judge."""
+
 
 class Truncate(Step):
     """Bring times down to the beginning of their minute, hour, day, week or year.
@@ -108,12 +126,36 @@ class Truncate(Step):
         return self.every.lstrip("0123456789")
 
     def _truncated(self, name: str, dtype: pl.DataType) -> pl.Expr:
-        time = column_of(name)
-        if self.zone:
-            time = time.dt.convert_time_zone(self.zone)
-        time = time.dt.truncate(self.every)
-        if self.as_date and isinstance(dtype, pl.Datetime):
-            return time.dt.date()
-        if self.zone and isinstance(dtype, pl.Datetime):
-            return time.dt.convert_time_zone(dtype.time_zone or "UTC")
-        return time
+        time, own = column_of(name), dtype.time_zone if isinstance(dtype, pl.Datetime) else None
+        zone = self.zone or own
+        if own is None or own == zone == "UTC":
+            begun = self._begun(time, dtype)
+            return begun.dt.date() if self.as_date and isinstance(dtype, pl.Datetime) else begun
+        there = time.dt.convert_time_zone(zone or own)
+        if self.as_date:
+            # By local times: a zone's midnight may not exist, and the GPU knows no other clocks.
+            return self._begun(there.dt.replace_time_zone(None), _local(dtype)).dt.date()
+        return there.dt.truncate(self.every).dt.convert_time_zone(own)
+
+    def _begun(self, time: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+        """``time`` brought down by a clock that never changes.
+
+        The GPU engine truncates to one of a unit alone, and not to weeks: it is told others, and
+        Polars is, as arithmetic, which gives the same.
+        """
+        count, unit = int(self.every.removesuffix(self._unit)), self._unit
+        length = count * _MICROSECONDS.get(unit, 0)
+        known = count == 1 and unit != "w"
+        # Polars counts several weeks from another day than one week.
+        other = unit == "w" and count > 1
+        if known or other or not 0 < length < _LONGEST or getattr(dtype, "time_unit", "us") != "us":
+            return time.dt.truncate(self.every)
+        first = _FIRST_MONDAY if unit == "w" else 0
+        if isinstance(dtype, pl.Date):
+            length, first = length // _MICROSECONDS["d"], first // _MICROSECONDS["d"]
+        number = time.to_physical().cast(pl.Int64)
+        return (number - (number - first) % length).cast(dtype)
+
+
+def _local(dtype: pl.DataType) -> pl.DataType:
+    return pl.Datetime(dtype.time_unit) if isinstance(dtype, pl.Datetime) else dtype

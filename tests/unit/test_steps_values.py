@@ -401,6 +401,30 @@ def test_truncate_to_days_that_have_23_and_25_hours() -> None:
     assert autumn == [utc("2024-11-03T04:00"), utc("2024-11-03T04:00"), utc("2024-11-04T05:00")]
 
 
+def test_truncate_to_a_day_whose_midnight_does_not_exist() -> None:
+    # Nepal's clocks went from midnight to a quarter past as 1986 began.
+    assert truncate(
+        'zone = "Asia/Kathmandu"\nevery = "1y"\nas_date = true', "1986-05-01T00:00"
+    ) == [dt.date(1986, 1, 1)]
+
+
+EVERY = [f"{n}{unit}" for unit in ("us", "ms", "s", "m", "h", "d", "w") for n in (1, 2, 7, 15)]
+
+
+@pytest.mark.parametrize("every", EVERY)
+def test_truncate_is_polars_own_before_and_after_1970(every: str) -> None:
+    seconds = [-(2**33), -604_801, -86_401, -1, 0, 1, 259_199, 345_600, 1_700_000_000, 2**33, None]
+    moments = pl.Series(seconds, dtype=pl.Int64()) * 1_000_000 + 123_457
+    for zone in (None, "UTC"):
+        times = moments.cast(pl.Datetime("us", zone))
+        got = column(f'kind = "truncate"\ncolumns = {{ a = "a" }}\nevery = "{every}"', times)
+        assert got == times.dt.truncate(every).to_list()
+    if every[-1] in "dw":
+        days = moments.cast(pl.Datetime("us")).dt.date()
+        got = column(f'kind = "truncate"\ncolumns = {{ a = "a" }}\nevery = "{every}"', days)
+        assert got == days.dt.truncate(every).to_list()
+
+
 def test_truncate_to_hours_tells_the_hour_that_comes_twice_apart() -> None:
     got = truncate(f'{NEW_YORK}every = "1h"', "2024-11-03T05:30", "2024-11-03T06:30")
     assert got == [utc("2024-11-03T05:00"), utc("2024-11-03T06:00")]
