@@ -57,6 +57,14 @@ class Stage:
             frame = placed.apply(frame, sides)
         return frame
 
+    def over(
+        self, frames: Sequence[pl.LazyFrame], sides: Mapping[str, pl.LazyFrame]
+    ) -> list[pl.LazyFrame]:
+        """The stage's plans on ``frames``, which are all its rows: one plan where it has to see
+        them together."""
+        seen = frames if self.scope == ROWS else [pl.concat(frames)]
+        return [self.apply(frame, sides) for frame in seen]
+
     def explained(
         self,
         error: BaseException,

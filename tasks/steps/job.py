@@ -14,6 +14,7 @@ from headwater.tasks.jobs import Job
 from headwater.tasks.steps.base import ROWS
 from headwater.tasks.steps.compile import Compiled, compile_steps, require_unique_keys
 from headwater.tasks.steps.files import StepFile, parse_steps
+from headwater.tasks.steps.loss import lost_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +55,13 @@ class StepsJob(Job):
         where: str,
     ) -> HeadwaterError | None:
         """Which values were lost that made the job fail on ``frames``; else ``None``."""
-        if not frames:
+        if not frames or lost_at(error) is None:
             return None
-        compiled = self.load().compiled(frames[0], sides)
-        found = (stage.explained(error, frames, sides, where) for stage in compiled.stages)
-        return next(filter(None, found), None)
+        for stage in self.load().compiled(frames[0], sides).stages:
+            if (known := stage.explained(error, frames, sides, where)) is not None:
+                return known
+            frames = stage.over(frames, sides)
+        return None
 
 
 @dataclass(frozen=True, slots=True)
