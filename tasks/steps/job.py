@@ -15,6 +15,7 @@ from headwater.tasks.stages import explained_by
 from headwater.tasks.steps.base import ROWS
 from headwater.tasks.steps.compile import Compiled, Stage, compile_steps, require_unique_keys
 from headwater.tasks.steps.files import StepFile, parse_steps
+from headwater.tasks.steps.loss import lost_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class StepsJob(Job):
         where: str,
     ) -> HeadwaterError | None:
         """Which values were lost that made the job fail on ``frames``; else ``None``."""
-        if not frames:
+        if not frames or lost_at(error) is None:
             return None
         compiled = self.load().compiled(frames[0], sides)
         return explained_by(compiled.stages, error, frames, sides, where)

@@ -13,6 +13,7 @@ import pytest
 from tests.unit.steps_helpers import applied, compiled
 
 from headwater.infra.errors import InvalidRequest, ScopeViolation, UnknownName, ValueLost
+from headwater.infra.models import StepsText
 from headwater.tasks.scope import placeholder, row_scope_violations
 from headwater.tasks.steps.base import Scope
 from headwater.tasks.steps.catalog import KINDS
@@ -20,6 +21,7 @@ from headwater.tasks.steps.compile import compile_steps, require_unique_keys, re
 from headwater.tasks.steps.dialect import DIFFERENCES, MISSING
 from headwater.tasks.steps.examples import example_of
 from headwater.tasks.steps.files import parse_steps
+from headwater.tasks.steps.job import steps_job
 
 pytestmark = pytest.mark.unit
 
@@ -263,6 +265,29 @@ columns = { b = "Int64" }"""
     )
     assert pickle.loads(pickle.dumps(lost)).hint == lost.hint  # noqa: S301 - our own bytes
     assert stage.explained(ValueError("another"), frames, {}, "") is None
+
+
+def test_a_value_that_is_lost_after_an_aggregate_is_looked_for_there() -> None:
+    text = (
+        'version = 1\n[[steps]]\nkind = "aggregate"\nby = ["k"]\n'
+        'aggs = [{ name = "mean", function = "mean", column = "v" }]\n'
+        '[[steps]]\nkind = "cast"\ncolumns = { mean = "Int64" }\n'
+    )
+    job, _ = steps_job(StepsText("x.toml", text))
+    frames = [
+        pl.LazyFrame({"k": ["a", "b"], "v": [1, 2]}),
+        pl.LazyFrame({"k": ["a", "b"], "v": [3, 3]}),
+    ]
+    with pytest.raises(pl.exceptions.PolarsError) as failed:
+        job.load()(pl.concat(frames)).collect()
+
+    lost = job.explained(failed.value, frames, {}, "part 0")
+
+    assert isinstance(lost, ValueLost)
+    assert lost.message == (
+        "step 2 (cast, line 6 of x.toml): 1 value of 'mean' in part 0 cannot become Int64"
+        ' unchanged; the first rows:\n  {"mean":"2.5","k":"b"}'
+    )
 
 
 def test_a_step_after_the_lossy_one_may_filter_by_it() -> None:
