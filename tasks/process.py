@@ -141,10 +141,11 @@ class _Run:
         try:
             for future in results:
                 index = futures[future]
-                if future.status == "finished":
+                # Its status may be pending again: the worker that held the receipt was lost since.
+                if (exc := future.exception()) is None:
                     self.tally.add(future.result())
                     continue
-                again = self._failed(index, future.exception())
+                again = self._failed(index, exc)
                 ((_, retried),) = self._submit([again])
                 futures[retried] = index
                 results.add(retried)

@@ -332,8 +332,8 @@ class _Spread:
     def _listen(self, until: Callable[[Outcome], bool] = lambda _: False) -> None:
         """Take in what the legs under way tell, until ``until`` says so of one, or all have."""
         for future in as_completed(list(self._heard), loop=self._client.loop):
-            if future.status != "finished":
-                exc = future.exception()
+            # Its status may be pending again: the worker that held the outcome was lost since.
+            if (exc := future.exception()) is not None:
                 raise as_ours(exc, f"job {self._job}") from exc
             outcome = future.result()
             self._heard.discard(future)
