@@ -38,8 +38,10 @@ from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.inputs import Input, open_input
 from headwater.infra.storage.types import require_partitionable, stored_schema
 from headwater.infra.storage.uris import Uri
+from headwater.tasks.digests import require_digestible
 from headwater.tasks.jobs import COPY, Job, find_job
 from headwater.tasks.scope import placeholder, require_known_sources, require_row_scope
+from headwater.tasks.scope_key import require_key_scope
 from headwater.tasks.steps.job import steps_job
 
 KEY_LENGTH = 32
@@ -210,6 +212,10 @@ def _result_schema(job: Job, source: Input, sides: Mapping[str, Input]) -> pl.Sc
     """Columns and types that the job gives, from its plan on frames without rows."""
     if job.frames == "dask":
         return _frames_schema(job, source, sides)
+    for key in job.keys:
+        if key not in source.schema:
+            raise UnknownName.of("column", key, source.schema, where=f"the keys of job {job.name}")
+        require_digestible(key, source.schema[key])
     if job.scope is Scope.WHOLE:
         known = job.schema_on(source.schema, {name: side.schema for name, side in sides.items()})
         if known is not None:
@@ -241,8 +247,7 @@ def _result_schema(job: Job, source: Input, sides: Mapping[str, Input]) -> pl.Sc
             ) from exc
         except Exception as exc:
             raise _plan_failed(job, exc) from exc
-        check = require_row_scope if job.scope is Scope.ROWS else require_known_sources
-        check(plan, main, list(paths.values()), job.name)
+        _require_scope(plan, job, main, list(paths.values()))
         # Some types are only checked where rows would be, even when there is none: now that the
         # plan is known to be sound, it runs on files without rows.
         pl.DataFrame(schema=source.schema).write_parquet(main)
@@ -265,6 +270,17 @@ def _frames_schema(job: Job, source: Input, sides: Mapping[str, Input]) -> pl.Sc
         raise
     except Exception as exc:
         raise _plan_failed(job, exc) from exc
+
+
+def _require_scope(plan: pl.LazyFrame, job: Job, main: Path, sides: list[Path]) -> None:
+    """Refuse a plan that looks at other rows than the job declares."""
+    match job.scope:
+        case Scope.ROWS:
+            require_row_scope(plan, main, sides, job.name)
+        case Scope.KEY:
+            require_key_scope(plan, main, sides, job.keys, job.name)
+        case Scope.WHOLE:
+            require_known_sources(plan, main, sides, job.name)
 
 
 def _unknown_column(

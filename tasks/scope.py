@@ -91,7 +91,11 @@ def row_scope_violations(
         main: Path of the Parquet file that stands for the main input.
         sides: Paths of the files that stand for the side tables.
     """
-    inspector = _Inspector(main, sides)
+    return inspected(plan, Inspector(main, sides))
+
+
+def inspected(plan: pl.LazyFrame, inspector: Inspector) -> tuple[Violation, ...]:
+    """What ``inspector`` finds in ``plan``."""
     try:
         root = inspector.whole(form.written(plan))
     except form.UnwritablePlan as exc:
@@ -117,15 +121,24 @@ def require_row_scope(
     Raises:
         ScopeViolation: It does not; the message names each node, the hint says what to do.
     """
-    violations = row_scope_violations(plan, main, sides)
-    if not violations:
-        return
-    lines = [f"\n  - {v.node}, in {v.where}: {v.reason}" for v in violations]
-    hints = dict.fromkeys(v.hint for v in violations if v.hint)
-    raise ScopeViolation(
-        f"job {job_name} does not give the same rows for any cut of its input:{''.join(lines)}",
-        hint="; ".join(hints),
+    require_none(
+        row_scope_violations(plan, main, sides),
+        f"job {job_name} does not give the same rows for any cut of its input:",
     )
+
+
+def require_none(violations: Sequence[Violation], said: str) -> None:
+    """Returns when there are no violations.
+
+    Args:
+        said: What is wrong where there are some.
+    Raises:
+        ScopeViolation: The message names each node, the hint says what to do.
+    """
+    if violations:
+        lines = [f"\n  - {v.node}, in {v.where}: {v.reason}" for v in violations]
+        hints = dict.fromkeys(v.hint for v in violations if v.hint)
+        raise ScopeViolation(f"{said}{''.join(lines)}", hint="; ".join(hints))
 
 
 def require_known_sources(
@@ -137,14 +150,10 @@ def require_known_sources(
         ScopeViolation: It scans another file, whose version nobody pinned, or not its input.
     """
     wrong = (names.UNPINNED.text, names.NO_MAIN.text)
-    violations = [v for v in row_scope_violations(plan, main, sides) if v.reason in wrong]
-    if violations:
-        lines = [f"\n  - {v.node}, in {v.where}: {v.reason}" for v in violations]
-        hints = dict.fromkeys(v.hint for v in violations if v.hint)
-        raise ScopeViolation(
-            f"job {job_name} does not read what it was given:{''.join(lines)}",
-            hint="; ".join(hints),
-        )
+    require_none(
+        [v for v in row_scope_violations(plan, main, sides) if v.reason in wrong],
+        f"job {job_name} does not read what it was given:",
+    )
 
 
 class _Refused(Exception):
@@ -156,7 +165,7 @@ class _Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
+class Frame:
     """What one plan node gives: whether from rows of the main input, and its columns."""
 
     main: bool
@@ -164,7 +173,7 @@ class _Frame:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Place:
     """Where an expression stands.
 
     Attributes:
@@ -182,7 +191,7 @@ class _Place:
     struct: Json = None
 
 
-class _Inspector:
+class Inspector:
     """Walks one plan and collects what is not row-wise."""
 
     def __init__(self, main: Path, sides: Collection[Path]) -> None:
@@ -197,12 +206,12 @@ class _Inspector:
         if violation not in self.found:
             self.found.append(violation)
 
-    def whole(self, plan: Json) -> _Frame:
+    def whole(self, plan: Json) -> Frame:
         """Judges a whole plan."""
         self._categories = form.may_have_categories(plan)
         return self.plan(plan)
 
-    def plan(self, node: Json) -> _Frame:
+    def plan(self, node: Json) -> Frame:
         """Judges a plan from its sources up, and returns what its top node gives."""
         # A loop, not a recursion, down to the first node with several inputs: plans of hundreds
         # of with_columns are common.
@@ -217,22 +226,22 @@ class _Inspector:
             spine.append((name, body))
             node = inputs[0]
         if inputs:
-            frame = self._several(name, body, [self.plan(child) for child in inputs])
+            frame = self.several(name, body, [self.plan(child) for child in inputs])
         else:
             frame = self._source(name, body)
         for name, body in reversed(spine):
             if frame.main:
-                self._single(name, body, frame)
+                self.single(name, body, frame)
             if name not in ("IR", "Cache", "Filter"):
                 frame = replace(frame, columns=Columns(name, body, [frame.columns]))
         return frame
 
-    def _source(self, name: str, body: Json) -> _Frame:
+    def _source(self, name: str, body: Json) -> Frame:
         if name == "PythonScan":
             self.add(spelled(name), "source", names.UNPINNED)
-            return _Frame(main=False, columns=Columns(name, body, ()))
+            return Frame(main=False, columns=Columns(name, body, ()))
         if name == "DataFrameScan":
-            return _Frame(main=False, columns=Columns(name, body, ()))
+            return Frame(main=False, columns=Columns(name, body, ()))
         sources = body["sources"]
         paths = [Path(p["inner"]).resolve() for p in sources.get("Paths", ())]
         main = paths == [self._main]
@@ -245,10 +254,11 @@ class _Inspector:
                 self.add("with_row_index", "with_row_index()", names.POSITION)
             if body["unified_scan_args"]["pre_slice"] is not None:
                 self.add("slice", "slice()", names.POSITION)
-        return _Frame(main, Columns(name, body, ()))
+        return Frame(main, Columns(name, body, ()))
 
-    def _several(self, name: str, body: Json, frames: Sequence[_Frame]) -> _Frame:
-        result = _Frame(
+    def several(self, name: str, body: Json, frames: Sequence[Frame]) -> Frame:
+        """Judges a node with several inputs."""
+        result = Frame(
             any(f.main for f in frames), Columns(name, body, [f.columns for f in frames])
         )
         if not result.main:
@@ -262,7 +272,7 @@ class _Inspector:
             self.add(spelled(name), f"{spelled(name)}()", names.PLAN_REFUSED[name])
         return result
 
-    def _join(self, body: Json, left: _Frame, right: _Frame, result: _Frame) -> None:
+    def _join(self, body: Json, left: Frame, right: Frame, result: Frame) -> None:
         args = body["options"]["args"]
         how, options = form.variant(args["how"])
         text = "join_asof()" if how == "AsOf" else f"join(how='{how.lower()}')"
@@ -288,7 +298,7 @@ class _Inspector:
         else:
             raise _Refused(f"join on {kind}", names.UNKNOWN_FORM)
 
-    def _single(self, name: str, body: Json, frame: _Frame) -> None:
+    def single(self, name: str, body: Json, frame: Frame) -> None:
         """Judges a node with one input that holds rows of the main input."""
         if name in ("IR", "Cache"):
             return
@@ -300,7 +310,7 @@ class _Inspector:
             known = len(self.found)
             spans_rows = self._exprs(body["expr"], "select", frame)
             if not any(spans_rows) and len(self.found) == known:
-                texts = ", ".join(_text(e) for e in body["expr"])
+                texts = ", ".join(shown(e) for e in body["expr"])
                 self.add("select", f"select({texts})"[:_TEXT_LENGTH], names.LITERALS)
         elif name == "MatchToSchema":
             for column in body["per_column"]:
@@ -321,22 +331,23 @@ class _Inspector:
             word, text = _described(name, body)
             self.add(word, text, names.PLAN_REFUSED.get(name, names.UNKNOWN))
 
-    def _exprs(self, exprs: Sequence[Json], verb: str, frame: _Frame) -> list[bool]:
+    def _exprs(self, exprs: Sequence[Json], verb: str, frame: Frame) -> list[bool]:
         """Judges the expressions of one verb; says of each whether it spans the rows."""
-        return [self._expr(e, _Place(verb, e, frame.columns)) for e in exprs]
+        return [self.expr(e, Place(verb, e, frame.columns)) for e in exprs]
 
-    def _refuse(
-        self, key: str, place: _Place, reason: Reason | None = None, *, word: str = ""
+    def refuse(
+        self, key: str, place: Place, reason: Reason | None = None, *, word: str = ""
     ) -> bool:
+        """Records one violation of an expression."""
         why = reason or names.REFUSED.get(key, names.UNKNOWN)
-        self.add(word or spelled(key), f"{_text(place.whole)} in {place.verb}", why)
+        self.add(word or spelled(key), f"{shown(place.whole)} in {place.verb}", why)
         return True  # whether it spans the rows no longer matters
 
-    def _all(self, exprs: Sequence[Json], place: _Place) -> bool:
-        spans_rows = [self._expr(e, place) for e in exprs]  # all of them, to report each
+    def _all(self, exprs: Sequence[Json], place: Place) -> bool:
+        spans_rows = [self.expr(e, place) for e in exprs]  # all of them, to report each
         return any(spans_rows)
 
-    def _expr(self, expr: Json, place: _Place) -> bool:
+    def expr(self, expr: Json, place: Place) -> bool:
         """Judges one expression; whether it gives one value for each row, and not one in all."""
         name, body = form.variant(expr)
         if name in ("Column", "Field") or (name == "Element" and place.within_list):
@@ -348,9 +359,9 @@ class _Inspector:
         if name == "Literal":
             return self._literal(expr, body, place)
         if name == "Alias":
-            return self._expr(body[0], place)
+            return self.expr(body[0], place)
         if name == "KeepName":
-            return self._expr(body, place)
+            return self.expr(body, place)
         if name == "Function":
             return self._function(expr, body, place)
         if name == "AnonymousFunction":
@@ -358,58 +369,58 @@ class _Inspector:
         if name == "Eval":
             return self._eval(body, place)
         if name == "StructEval":
-            spans = self._expr(body["expr"], place)
+            spans = self.expr(body["expr"], place)
             self._all(body["evaluation"], replace(place, struct=body["expr"]))
             return spans
         if name == "Agg":
             key = f"Agg.{form.variant(body)[0]}"
             if place.within_list and key in names.WITHIN_LIST:
-                return self._expr(form.aggregated(body), place)
-            return self._refuse(key, place)
+                return self.expr(form.aggregated(body), place)
+            return self.refuse(key, place)
         allowed = name in _ROW_WISE_NODES or (place.within_list and name in names.WITHIN_LIST)
         if not allowed:
             word = _slice_word(body) if name == "Slice" else ""
-            return self._refuse(name, place, word=word)
+            return self.refuse(name, place, word=word)
         if name == "Len":
             return True
         if name == "Cast" and self._may_have_categories(expr, place):
             self._cast(expr, body, place)
         return self._all(list(_parts(name, body)), place)
 
-    def _literal(self, expr: Json, body: Json, place: _Place) -> bool:
+    def _literal(self, expr: Json, body: Json, place: Place) -> bool:
         kind, _ = form.variant(body)
         if kind in ("Dyn", "Scalar"):
             return False
         # A Series of one value acts as a scalar; any other fits only parts of its own length.
         if kind == "Series" and pl.select(form.expression(expr)).height == 1:
             return False
-        return self._refuse(f"literal {kind}", place, names.LENGTH)
+        return self.refuse(f"literal {kind}", place, names.LENGTH)
 
-    def _function(self, expr: Json, body: Json, place: _Place) -> bool:
+    def _function(self, expr: Json, body: Json, place: Place) -> bool:
         key, payload = form.function(body["function"])
         inputs = body["input"]
         within = place.within_list and key in names.WITHIN_LIST
         if key not in names.ROW_WISE and not within:
-            return self._refuse(key, place, word=_function_word(key, payload))
+            return self.refuse(key, place, word=_function_word(key, payload))
         inferred = key == "StringExpr.Strptime" and payload[1]["format"] is None
         if inferred and form.depends_on_rows(inputs[0]):  # one text has one format everywhere
-            return self._refuse(key, place, names.INFERRED)
+            return self.refuse(key, place, names.INFERRED)
         if key == "Rank" and payload["options"]["method"] == "Random":
-            return self._refuse(key, place, names.RANDOM)
+            return self.refuse(key, place, names.RANDOM)
         if self._may_have_categories(expr, place) and not self._treats_categories_as_text(
             key, expr, inputs, place
         ):
             return True
         one = names.ONE_VALUE_ARGUMENTS.get(key)
         if one is not None and form.depends_on_rows(inputs[one]):
-            return self._refuse(key, place, names.ONE_VALUE)
+            return self.refuse(key, place, names.ONE_VALUE)
         as_set = names.SET_ARGUMENTS.get(key, ())
         for index in as_set:
             if index < len(inputs) and not self._set_is_fixed(inputs[0], inputs[index], place):
-                return self._refuse(key, place, names.SET_OF_ROWS)
+                return self.refuse(key, place, names.SET_OF_ROWS)
         return self._all([e for i, e in enumerate(inputs) if i not in as_set], place)
 
-    def _set_is_fixed(self, value: Json, values: Json, place: _Place) -> bool:
+    def _set_is_fixed(self, value: Json, values: Json, place: Place) -> bool:
         """Whether a set of values is the same for all rows, or each row brings its own list."""
         if not form.depends_on_rows(values):
             return True
@@ -423,22 +434,22 @@ class _Inspector:
             for o in own
         )
         if each_brings_its_list:
-            self._expr(values, place)  # a list for each row, if this finds nothing
+            self.expr(values, place)  # a list for each row, if this finds nothing
         return each_brings_its_list
 
-    def _udf(self, body: Json, place: _Place) -> bool:
+    def _udf(self, body: Json, place: Place) -> bool:
         flags = body["options"]["flags"].split(" | ")
         row_wise = {"ROW_SEPARABLE", "LENGTH_PRESERVING"}.issubset(flags)
         if not row_wise or "RETURNS_SCALAR" in flags:
-            return self._refuse("AnonymousFunction", place, names.OPAQUE)
+            return self.refuse("AnonymousFunction", place, names.OPAQUE)
         if not form.udf_has_dtype(body["function"]):
-            return self._refuse("AnonymousFunction", place, names.UNTYPED_UDF)
+            return self.refuse("AnonymousFunction", place, names.UNTYPED_UDF)
         return self._all(body["input"], place)
 
-    def _eval(self, body: Json, place: _Place) -> bool:
+    def _eval(self, body: Json, place: Place) -> bool:
         variant, _ = form.variant(body["variant"])
         if variant not in ("List", "ListAgg", "Array", "ArrayAgg"):
-            return self._refuse(f"Eval.{variant}", place)
+            return self.refuse(f"Eval.{variant}", place)
         types = _dtypes(body["expr"], place)
         inner = [t.inner for t in types or () if isinstance(t, (pl.List, pl.Array))]
         if inner and all(t == inner[0] for t in inner):
@@ -446,26 +457,26 @@ class _Inspector:
         else:
             columns = Columns.of(None)
         within = replace(place, columns=columns, within_list=True, struct=None)
-        self._expr(body["evaluation"], within)
-        return self._expr(body["expr"], place)
+        self.expr(body["evaluation"], within)
+        return self.expr(body["expr"], place)
 
-    def _may_have_categories(self, expr: Json, place: _Place) -> bool:
+    def _may_have_categories(self, expr: Json, place: Place) -> bool:
         # Inside a list the values are no named column.
         return self._categories and (place.within_list or place.columns.may_have_categories(expr))
 
-    def _cast(self, expr: Json, body: Json, place: _Place) -> None:
+    def _cast(self, expr: Json, body: Json, place: Place) -> None:
         """Refuses a cast that turns categories into their codes, or codes into categories."""
         before, after = _dtypes(body["expr"], place), _dtypes(expr, place)
         if before is None or after is None:
-            self._refuse("Cast", place, names.UNTYPED)
+            self.refuse("Cast", place, names.UNTYPED)
             return
         for old, new in zip(before, after, strict=True):
             coded = form.has_categories(old) and not form.is_text(new)
             if coded or (form.has_categories(new) and not form.is_text(old)):
-                self._refuse("Cast", place, names.PHYSICAL)
+                self.refuse("Cast", place, names.PHYSICAL)
 
     def _treats_categories_as_text(
-        self, key: str, expr: Json, inputs: list[Json], place: _Place
+        self, key: str, expr: Json, inputs: list[Json], place: Place
     ) -> bool:
         """Whether a function is known not to look at codes of categories; refused if not.
 
@@ -481,15 +492,15 @@ class _Inspector:
         for value in looked_at:
             types = _dtypes(value, place)
             if types is None:
-                self._refuse(key, place, names.UNTYPED)
+                self.refuse(key, place, names.UNTYPED)
                 return False
             if any(form.has_categories(t, listed=key == "Hash") for t in types):
-                self._refuse(key, place, names.PHYSICAL)
+                self.refuse(key, place, names.PHYSICAL)
                 return False
         return True
 
 
-def _dtypes(expr: Json, place: _Place) -> list[pl.DataType] | None:
+def _dtypes(expr: Json, place: Place) -> list[pl.DataType] | None:
     return place.columns.dtypes(expr, place.struct)
 
 
@@ -513,7 +524,8 @@ def _parts(name: str, body: Json) -> Iterator[Json]:
             yield part
 
 
-def _text(expr: Json) -> str:
+def shown(expr: Json) -> str:
+    """An expression as messages show it."""
     try:
         text = " ".join(str(form.expression(expr)).split())
     except PolarsError:
@@ -550,9 +562,9 @@ def _described(name: str, body: Json) -> tuple[str, str]:
         word = "rolling" if options["rolling"] else "group_by"
         if options["dynamic"]:
             word = "group_by_dynamic"
-        return word, f"{word}({', '.join(_text(e) for e in body['keys'])})"
+        return word, f"{word}({', '.join(shown(e) for e in body['keys'])})"
     if name == "Sort":
-        return "sort", f"sort({', '.join(_text(e) for e in body['by_column'])})"
+        return "sort", f"sort({', '.join(shown(e) for e in body['by_column'])})"
     return spelled(name), f"{spelled(name)}()"
 
 

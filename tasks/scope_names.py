@@ -25,7 +25,8 @@ class Reason:
 
 _ELSEWHERE = (
     "declare it with @job(scope='whole') from headwater.tasks.jobs, and it runs over all rows on "
-    "one worker; or hand the value in as a column of a side table and join it"
+    "one worker, or with @job(scope='key', keys=[...]) where it looks across the rows of one key "
+    "at a time; or hand the value in as a column of a side table and join it"
 )
 
 AGGREGATE = Reason("takes all rows together", _ELSEWHERE)
