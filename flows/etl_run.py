@@ -215,6 +215,7 @@ class EtlRun:
                     "job": prepared.job.name,
                     "rows": sum(receipt.rows_out for receipt in receipts),
                     "headwater": installed_version("headwater"),
+                    **({"approximate": bounds} if (bounds := prepared.job.approximations) else {}),
                 },
             )
         self._finished = datetime.now(UTC)
@@ -280,6 +281,7 @@ class EtlRun:
                 "deltalake": installed_version("deltalake"),
                 "python": platform.python_version(),
             },
+            approximate=prepared.job.approximations if prepared else {},
             then=tuple(
                 table.receipt(None if table._dataset() else error)
                 for table in self.then

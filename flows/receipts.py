@@ -9,7 +9,7 @@ from headwater.infra.models import RunReceipt, Status
 from headwater.infra.storage.uris import Uri
 from headwater.infra.units import human_bytes, human_seconds
 
-_LABEL_WIDTH = 12
+_LABEL_WIDTH = 13
 
 
 def receipt_rows(receipt: RunReceipt, *, folder: Path | None = None) -> list[tuple[str, str]]:
@@ -42,6 +42,10 @@ def receipt_rows(receipt: RunReceipt, *, folder: Path | None = None) -> list[tup
     else:
         unchanged = "" if receipt.status is Status.INTERRUPTED else " (unchanged)"
         rows.append(("target", f"{target}{unchanged}"))
+    names: dict[str, list[str]] = {}
+    for column, bound in receipt.approximate.items():
+        names.setdefault(bound, []).append(column)
+    rows += [("approximate", f"{', '.join(n)}: {bound}") for bound, n in names.items()]
     if receipt.status is not Status.ALREADY_COMMITTED:
         taken = f", {receipt.resumed_parts} taken up" if receipt.resumed_parts else ""
         retries = f", {receipt.retries} retries" if receipt.retries else ", no retry"

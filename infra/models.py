@@ -300,6 +300,7 @@ class RunReceipt:
         retries: Parts that were tried again after an error, and parts whose worker was lost.
         cost_usd: Metered cost; ``None`` where nothing is billed or no price is known.
         error: Message of what stopped the run; empty when nothing did.
+        approximate: How far each column made by a sketch may be off, by its name.
         then: Receipts of the tables that the same run made from this one.
     """
 
@@ -333,6 +334,7 @@ class RunReceipt:
     error: str = ""
     hint: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    approximate: dict[str, str] = field(default_factory=dict)
     then: tuple[RunReceipt, ...] = ()
     version: int = RECEIPT_VERSION
 

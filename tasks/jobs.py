@@ -141,6 +141,11 @@ class Job:
         return self.spec or "copy"
 
     @property
+    def approximations(self) -> dict[str, str]:
+        """How far each approximate column that the job makes may be off, where it knows."""
+        return {}
+
+    @property
     def can_spread(self) -> bool:
         """Whether its rows can meet on several workers; a function over all rows needs one."""
         return self.scope is not Scope.WHOLE

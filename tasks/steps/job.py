@@ -10,8 +10,10 @@ import polars as pl
 
 from headwater.infra.errors import HeadwaterError
 from headwater.infra.models import Scope, StepsText
+from headwater.tasks.aggregates.sketches import error_bounds
 from headwater.tasks.jobs import Job
 from headwater.tasks.stages import explained_by
+from headwater.tasks.steps.aggregate import AggregateStep
 from headwater.tasks.steps.base import ROWS
 from headwater.tasks.steps.compile import Compiled, Stage, compile_steps, require_unique_keys
 from headwater.tasks.steps.files import StepFile, parse_steps
@@ -31,6 +33,13 @@ class StepsJob(Job):
 
     text: str = ""
     addresses: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def approximations(self) -> dict[str, str]:
+        """The error bound of each column that an aggregate makes by a sketch, by its name there."""
+        steps = (numbered.step for numbered in self.load().file.steps)
+        plans = [step.to_engine() for step in steps if isinstance(step, AggregateStep)]
+        return {name: str(bound) for plan in plans for name, bound in error_bounds(plan).items()}
 
     @property
     def can_spread(self) -> bool:

@@ -109,7 +109,7 @@ def per_key(frame):
 
 @job(scope="key", keys=["k"])
 def failing(frame):
-    return frame.with_columns(pl.col("v").map_batches(broken, return_dtype=pl.Int64))
+    return frame.with_columns(pl.col("v").map_batches(broken, pl.Int64, is_elementwise=True))
 
 def broken(values):
     return values if values.is_empty() else values[1 // 0]
@@ -204,6 +204,14 @@ def test_a_job_of_scope_key_sees_all_rows_of_its_keys(lake: Lake, cluster: Clust
     expected = everything.group_by("k").agg(n=pl.len().cast(pl.Int64), total=pl.col("v").sum())
     assert_frame_equal(cut, expected, check_row_order=False, check_dtypes=False)
     assert len(processed.receipts) > 5
+
+
+def test_approximate_columns_say_how_far_they_may_be_off(lake: Lake) -> None:
+    known = lake.prepare("cut", STEPS["aggregate"]).job.approximations
+
+    assert set(known) == {"median", "kinds"}
+    assert "of the rank, 99 % of the time (KLL sketch, k = 4096)" in known["median"]
+    assert "within 4.7 % of the count" in known["kinds"]
 
 
 def test_groups_too_many_for_one_worker_are_joined_in_several_trees(
