@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,11 +55,8 @@ def shares(frame: pl.DataFrame, bucket_of: Words) -> pd.DataFrame:
     order = np.argsort(bucket_of, kind="stable")
     ordered = frame[order]
     found, starts = np.unique(bucket_of[order], return_index=True)
-    ends = [*starts[1:], frame.height]
-    data = [
-        pack(ordered.slice(int(start), int(end - start)))
-        for start, end in zip(starts, ends, strict=True)
-    ]
+    edges = [*map(int, starts), frame.height]
+    data = [pack(ordered.slice(start, end - start)) for start, end in pairwise(edges)]
     return pd.DataFrame({_BUCKET: found.astype(np.int64), _ROWS: _as_column(data)})
 
 

@@ -237,6 +237,15 @@ def test_an_empty_input_gives_what_one_part_of_it_gives(lake: Lake, in_process: 
         assert cut.height == (1 if name == "aggregate all" else 0)
 
 
+def test_a_piece_without_rows_gives_nothing(lake: Lake, in_process: Cluster) -> None:
+    for name in ("deduplicate", "sort", "top of each", "top"):
+        steps = f"kind = 'filter'\nwhere = 'v > 1000'\n[[steps]]\n{STEPS[name]}"
+
+        cut, processed = lake.result(in_process, lake.prepare(f"cut {name}", steps), SMALL)
+
+        assert (cut.height, len(processed.receipts) > 5) == (0, True)
+
+
 def test_a_run_that_is_taken_up_writes_only_what_is_missing(
     lake: Lake, in_process: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
