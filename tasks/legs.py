@@ -367,7 +367,8 @@ def bounds(samples: Sequence[bytes], order: RowOrder, schema: pl.Schema, buckets
         schema: Columns of the pieces.
     """
     ordered = _ordered(pl.concat(map(unpack, samples)).lazy(), schema, order).collect()
-    firsts = [ordered.height * bucket // buckets for bucket in range(1, buckets)]
+    rows = ordered.height
+    firsts = [rows * bucket // buckets for bucket in range(1, buckets)] if rows else []
     return pack(ordered[firsts].unique(maintain_order=True))
 
 
