@@ -1,0 +1,156 @@
+"""Results do not depend on how an input is cut, and they are those of DuckDB."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import duckdb
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from tests.contract.cut_catalogue import JOBS
+from tests.contract.cut_data import DATA, SIDES, CutJob
+from tests.contract.cut_generated import Example, examples
+from tests.contract.cuts import MANY, ODD, ONE, Workbench, counted
+
+from headwater.infra import clusters
+from headwater.infra.models import Candidate, Device, Plan
+
+IN_PROCESS = Candidate("local", Device.CPU, False, 1, 2, 2.0)
+ON_PROCESSES = Candidate("local", Device.CPU, True, 2, 1, 2.0)
+
+
+@pytest.fixture(scope="module")
+def benches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Workbench]]:
+    """A cluster in this process, and one of two worker processes."""
+    root = tmp_path_factory.mktemp("cuts")
+    with (
+        clusters.open(Plan((IN_PROCESS,))) as near,
+        clusters.open(Plan((ON_PROCESSES,))) as far,
+    ):
+        yield {
+            "in process": Workbench(near, root / "near", SIDES),
+            "on processes": Workbench(far, root / "far", SIDES),
+        }
+
+
+@pytest.fixture(scope="module")
+def oracle() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        for name, side in SIDES.items():
+            connection.register(name, side.to_arrow())
+        yield connection
+
+
+PASSES = (
+    (ONE, "in process"),
+    (MANY, "in process"),
+    (ODD, "in process"),
+    (MANY, "on processes"),
+)
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
+def test_any_cut_gives_what_duckdb_gives(
+    benches: dict[str, Workbench], oracle: duckdb.DuckDBPyConnection, job: CutJob
+) -> None:
+    frame = DATA[job.data]()
+    outcomes = {
+        f"{cut.name}, {where}": benches[where].run(job.steps, frame, cut) for cut, where in PASSES
+    }
+
+    if job.refused:
+        for said, outcome in outcomes.items():
+            assert outcome.refusal is not None, said
+            assert re.search(job.refused, str(outcome.refusal), re.DOTALL), said
+        assert len({type(o.refusal) for o in outcomes.values()}) == 1
+        return
+    first, *others = outcomes.items()
+    for said, outcome in others:
+        assert_same(first[1].frame, outcome.frame, job, exact=True, said=said)
+    if job.sql:
+        expected = of_duckdb(oracle, job.sql, frame)
+        assert_same(first[1].frame, expected, job, exact=False, said="DuckDB")
+
+
+GENERATED = settings(
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+
+
+def test_generated_jobs_do_not_depend_on_the_cut(
+    benches: dict[str, Workbench], oracle: duckdb.DuckDBPyConnection
+) -> None:
+    check_generated(benches, oracle, 40)
+
+
+@pytest.mark.trial
+def test_many_generated_jobs_do_not_depend_on_the_cut(
+    benches: dict[str, Workbench], oracle: duckdb.DuckDBPyConnection
+) -> None:
+    check_generated(benches, oracle, 1500)
+
+
+def check_generated(
+    benches: dict[str, Workbench], oracle: duckdb.DuckDBPyConnection, number: int
+) -> None:
+    bench = benches["in process"]
+
+    @settings(GENERATED, max_examples=number)
+    @given(example=examples())
+    def check(example: Example) -> None:
+        job = example.job
+        assume(job.steps)
+        whole, cut = (bench.run(job.steps, example.frame, c) for c in (ONE, example.cut))
+        assert_same(whole.frame, cut.frame, job, exact=True, said=str(example.cut))
+        if job.sql:
+            expected = of_duckdb(oracle, job.sql, example.frame)
+            assert_same(whole.frame, expected, job, exact=False, said=f"DuckDB: {job.sql}")
+
+    check()
+
+
+def of_duckdb(oracle: duckdb.DuckDBPyConnection, sql: str, frame: pl.DataFrame) -> pl.DataFrame:
+    oracle.register("source", frame.to_arrow())
+    return pl.DataFrame(oracle.sql(sql).to_arrow_table())
+
+
+def assert_same(
+    left: pl.DataFrame, right: pl.DataFrame, job: CutJob, *, exact: bool, said: str
+) -> None:
+    """Equal types and rows; DuckDB does not say which of two equal zeros it keeps."""
+    assert left.schema == right.schema, said
+    left, right = (rounded_off(frame, job.rounded) for frame in (left, right))
+    ours, theirs = (
+        frame.rows() if exact else with_one_zero(frame.rows()) for frame in (left, right)
+    )
+    if job.ordered:
+        assert [repr(row) for row in ours] == [repr(row) for row in theirs], said
+    only_ours, only_theirs = counted(ours) - counted(theirs), counted(theirs) - counted(ours)
+    assert (only_ours, only_theirs) == (Counter(), Counter()), said
+
+
+def rounded_off(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """``frame`` with those columns to six digits."""
+    rounded = [
+        pl.Series(name, [None if x is None else float(f"{x:.6g}") for x in frame[name]], pl.Float64)
+        for name in columns
+    ]
+    return frame.with_columns(rounded)
+
+
+def with_one_zero(value: Any) -> Any:
+    match value:
+        case float():
+            return value or 0.0
+        case list() | tuple():
+            return [with_one_zero(one) for one in value]
+        case dict():
+            return {name: with_one_zero(one) for name, one in value.items()}
+        case _:
+            return value
