@@ -351,7 +351,7 @@ class RowInspector:
         if why is not None:
             self.refuse(key, place, why)
             return None
-        return [e for i, e in enumerate(inputs) if i not in as_set]
+        return [e for i, e in enumerate(inputs) if i not in as_set or form.depends_on_rows(e)]
 
     def _set_is_fixed(self, value: Json, values: Json, place: Place) -> bool:
         """Whether a set of values is the same for all rows, or each row brings its own list."""
@@ -361,14 +361,11 @@ class RowInspector:
         if not types or not own:
             return False
         # A column of lists looked up in a column of the same lists is a set of rows again.
-        each_brings_its_list = all(
+        return all(
             isinstance(t, (pl.List, pl.Array)) and form.depth(t) == form.depth(o) + 1
             for t in types
             for o in own
         )
-        if each_brings_its_list:
-            self._expr(values, place)  # a list for each row, if this finds nothing
-        return each_brings_its_list
 
     def judge_udf(self, body: Json, place: Place) -> bool:
         """Whether a Python function promises to look at one row at a time; refused if not."""
@@ -418,9 +415,7 @@ class RowInspector:
             if coded or (form.has_categories(new) and not form.is_text(old)):
                 self.refuse("Cast", place, names.PHYSICAL)
 
-    def _reads_codes(
-        self, key: str, expr: Json, inputs: list[Json], place: Place
-    ) -> Reason | None:
+    def _reads_codes(self, key: str, expr: Json, inputs: list[Json], place: Place) -> Reason | None:
         """Why a function may look at codes of categories; ``None`` where it is known not to.
 
         Codes differ between workers. Many functions read them without saying so: the greatest
@@ -458,8 +453,8 @@ def function_word(key: str, options: Json) -> str:
 
 def parts(name: str, body: Json) -> Iterator[Json]:
     """The sub-expressions of a node that is made of nothing else."""
-    for field in _PARTS[name]:
-        part = body[field]
+    for part_name in _PARTS[name]:
+        part = body[part_name]
         if isinstance(part, list):
             yield from part
         else:
