@@ -20,14 +20,18 @@ from headwater.tasks.scope_json import Columns, Json
 from headwater.tasks.scope_names import Reason
 from headwater.tasks.scope_rows import Place, RowInspector, function_word, parts, slice_word
 
-_FOLDS = names.words("""Len NullCount Product Quantile Skew Kurtosis Entropy ApproxNUnique Correlation
+_FOLDS = names.words(
+    """Len NullCount Product Quantile Skew Kurtosis Entropy ApproxNUnique Correlation
     Agg.Min Agg.Max Agg.Median Agg.NUnique Agg.Mean Agg.Item Agg.Count Agg.Sum Agg.Std Agg.Var
     Bitwise.And Bitwise.Or Bitwise.Xor Boolean.Any Boolean.All Boolean.IsEmpty
-    Boolean.HasNulls""")
+    Boolean.HasNulls"""
+)
 """One value, the same for any order."""
 
-_OWN_VALUES = names.words("""Boolean.IsUnique Boolean.IsDuplicated FillNullWithStrategy.Mean FillNullWithStrategy.Min
-    FillNullWithStrategy.Max""")
+_OWN_VALUES = names.words(
+    """Boolean.IsUnique Boolean.IsDuplicated FillNullWithStrategy.Mean FillNullWithStrategy.Min
+    FillNullWithStrategy.Max"""
+)
 """A value for each row, which follows from the row's own and from all values together. ``Rank``
 is one of these, but for the ordinal one."""
 
@@ -37,14 +41,18 @@ _FREE_ORDER = names.words("Mode TopK ValueCounts UniqueCounts")
 _LEAVES_OUT = names.words("DropNulls DropNans ArrayExpr.Explode")
 """Some number of values, in the order of the rows."""
 
-_RUNNING = names.words("""Shift ShiftAndFill Diff PctChange CumCount CumSum CumProd CumMin CumMax Interpolate
+_RUNNING = names.words(
+    """Shift ShiftAndFill Diff PctChange CumCount CumSum CumProd CumMin CumMax Interpolate
     EwmMean EwmSum EwmStd EwmVar PeakMin PeakMax RLEID Reverse RollingExpr RollingExprBy ArgSort
     FillNullWithStrategy.Backward FillNullWithStrategy.Forward Boolean.IsFirstDistinct
-    Boolean.IsLastDistinct Rank""")
+    Boolean.IsLastDistinct Rank"""
+)
 """A value for each row, which follows from where the row stands."""
 
-_FIRST_OF_ALL = names.words("""Agg.First Agg.FirstNonNull Agg.Last Agg.LastNonNull Agg.Implode ArgMin ArgMax
-    StringExpr.ConcatVertical Boolean.IsSorted""")
+_FIRST_OF_ALL = names.words(
+    """Agg.First Agg.FirstNonNull Agg.Last Agg.LastNonNull Agg.Implode ArgMin ArgMax
+    StringExpr.ConcatVertical Boolean.IsSorted"""
+)
 """One value, which follows from the order."""
 
 _BY_POSITION = names.words("RLE GatherEvery ArgUnique ArgWhere")
@@ -180,6 +188,8 @@ class Groups:
             return self._function(expr, body, place)
         if name == "Agg":
             key = f"Agg.{form.variant(body)[0]}"
+            if key in ("Agg.Var", "Agg.Std") and form.variant(body)[1][1] == 0:
+                return self._refused(key, place, names.NO_FREEDOM)
             return self._named(key, [self._values(form.aggregated(body), place)], place, "")
         return self._rearranged(name, body, place)
 
@@ -231,8 +241,10 @@ class Groups:
             if key == "AsStruct":
                 return replace(together, pins=pins(expr, self._group.columns))
             return together
-        if key in ("MinBy", "MaxBy", "TopKBy"):
-            return self._greatest_by(key, values, place)
+        if key in ("MinBy", "MaxBy"):
+            return self._refused(key, place, names.NO_ROWS)
+        if key == "TopKBy":
+            return self._greatest(values, place)
         if key == "Range.IntRange" and all(v.one for v in values):
             return Values(rows=self._new(), ordered=True, placed=True)
         if key == "Rank" and options["options"]["method"] != "Ordinal":
@@ -291,12 +303,12 @@ class Groups:
         rows = f"{together.rows} {json.dumps(body['by'])}"
         return replace(together, rows=rows, reads=value.reads, pins=value.pins)
 
-    def _greatest_by(self, key: str, values: list[Values], place: Place) -> Values:
-        value, by = values[0], values[2:] if key == "TopKBy" else values[1:]
-        together = self._together(key, values, place)
+    def _greatest(self, values: list[Values], place: Place) -> Values:
+        value, _, *by = values
+        together = self._together("TopKBy", values, place)
         if not self._decided(value, by):
-            return self._refused(key, place, names.TIES)
-        return _ONE if key != "TopKBy" else replace(self._apart(together), ordered=False)
+            return self._refused("TopKBy", place, names.TIES)
+        return replace(self._apart(together), ordered=False)
 
     def _decided(self, value: Values, by: Sequence[Values]) -> bool:
         """Whether values of rows that are equal in ``by`` are equal."""

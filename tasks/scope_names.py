@@ -148,6 +148,14 @@ KEEPS_ANY = Reason(
     "keeps one of several rows, and which one is chance",
     "sort by all columns and say keep='first', or say keep='none', or compare all columns",
 )
+NO_ROWS = Reason(
+    "fails on a part without rows",
+    "sort and take the first: col('v').sort_by('t', 'v').first()",
+)
+NO_FREEDOM = Reason(
+    "gives null or 0.0 for a group of nulls, by how Polars happens to hold it",
+    "leave ddof=0 out, or compute it: ((col('v') - col('v').mean()) ** 2).mean()",
+)
 EXPLODED_WINDOW = Reason(
     "puts the rows of a key in another order than the other columns have",
     "use group_by, or leave mapping_strategy out",
