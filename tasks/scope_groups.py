@@ -50,7 +50,7 @@ _RUNNING = names.words(
 """A value for each row, which follows from where the row stands."""
 
 _FIRST_OF_ALL = names.words(
-    """Agg.First Agg.FirstNonNull Agg.Last Agg.LastNonNull Agg.Implode ArgMin ArgMax
+    """Agg.First Agg.FirstNonNull Agg.Last Agg.LastNonNull Agg.Implode
     StringExpr.ConcatVertical Boolean.IsSorted"""
 )
 """One value, which follows from the order."""
@@ -110,6 +110,8 @@ class Values:
         rows: Which rows the values belong to, and in which order they stand: all as they came
             (empty), or a name for something else.
         ordered: The sequence is the same for any order in which the rows came.
+        fixed: It is a literal.
+        mixed: Values of rows were computed with values of the whole group.
         placed: A value follows from where its row stands.
         reads: Columns that a value follows from, besides from all values together.
         pins: Columns in which rows are equal where their values are.
@@ -119,6 +121,8 @@ class Values:
     one: bool = False
     rows: str = ""
     ordered: bool = False
+    fixed: bool = False
+    mixed: bool = False
     placed: bool = False
     reads: frozenset[str] = frozenset()
     pins: frozenset[str] = frozenset()
@@ -126,6 +130,7 @@ class Values:
 
 
 _ONE = Values(one=True, ordered=True)
+_FIXED = replace(_ONE, fixed=True)
 
 
 class Groups:
@@ -161,11 +166,13 @@ class Groups:
         name, body = form.variant(expr)
         if name in ("Column", "Selector"):
             return self._columns(self._group.columns.names(expr))
-        if name in ("Len", "DataTypeFunction"):
+        if name == "Len":
             return _ONE
         if name == "Literal":
             self._inspector.judge_literal(expr, body, place)
-            return _ONE
+            return _FIXED
+        if name == "DataTypeFunction":
+            return _FIXED
         if name == "Alias":
             return self._values(body[0], place)
         if name == "KeepName":
@@ -215,7 +222,7 @@ class Groups:
         """What a function of the values of each row gives."""
         many = [v for v in values if not v.one]
         if not many:
-            return _ONE
+            return _FIXED if all(v.fixed for v in values) else _ONE
         ordered = all(v.ordered for v in many)
         placed = any(v.placed for v in many)
         same_rows = all(v.rows == many[0].rows for v in many)
@@ -225,6 +232,7 @@ class Groups:
         return Values(
             rows=many[0].rows if same_rows else self._new(),
             ordered=ordered,
+            mixed=any(v.mixed or (v.one and not v.fixed) for v in values),
             placed=placed,
             reads=frozenset().union(*(v.reads for v in many)),
             why=why,
@@ -241,25 +249,29 @@ class Groups:
             if key == "AsStruct":
                 return replace(together, pins=pins(expr, self._group.columns))
             return together
-        if key in ("MinBy", "MaxBy"):
-            return self._refused(key, place, names.NO_ROWS)
-        if key == "TopKBy":
-            return self._greatest(values, place)
         if key == "Range.IntRange" and all(v.one for v in values):
             return Values(rows=self._new(), ordered=True, placed=True)
+        if key in ("MinBy", "MaxBy"):
+            return self._refused(key, place, names.NO_ROWS)
+        if values[0].one:
+            return self._refused(key, place, names.OF_ONE_VALUE, function_word(key, options))
+        if key == "TopKBy":
+            return self._greatest(values, place)
         if key == "Rank" and options["options"]["method"] != "Ordinal":
-            return replace(values[0], pins=frozenset())
+            return replace(values[0], mixed=True, pins=frozenset())
         if key == "Unique":
             together = self._together(key, values, place)
             return replace(self._apart(together), ordered=together.ordered and options)
         return self._named(key, values, place, function_word(key, options))
 
     def _named(self, key: str, values: list[Values], place: Place, word: str) -> Values:
+        if values[0].one:
+            return self._refused(key, place, names.OF_ONE_VALUE, word)
         together = self._together(key, values, place)
         if key in _FOLDS:
             return _ONE
         if key in _OWN_VALUES:
-            return together
+            return replace(together, mixed=True)
         if key in _FREE_ORDER:
             return replace(self._apart(together), ordered=False)
         if key in _LEAVES_OUT:
@@ -268,40 +280,45 @@ class Groups:
             return self._refused(key, place, None, word)
         if not together.ordered:
             return self._refused(key, place, together.why, word)
-        if together.one or key in _FIRST_OF_ALL:
+        if key in _FIRST_OF_ALL:
             return _ONE
-        return replace(together, placed=True) if key in _RUNNING else self._apart(together)
+        return (
+            replace(together, mixed=True, placed=True) if key in _RUNNING else self._apart(together)
+        )
 
     def _rearranged(self, name: str, body: Json, place: Place) -> Values:
         """Judges what gives other rows, or the same in another order."""
+        if name not in ("Filter", "Sort", "SortBy", "Explode", "Slice", "Gather"):
+            return self._refused(name, place)
+        given = [body["input"]] if name == "Explode" else _picked(name, body)
+        values = self._each(given, place)
+        together = self._together(name, values, place)
+        word = slice_word(body) if name == "Slice" else ""
+        if values[0].one:
+            return self._refused(name, place, names.OF_ONE_VALUE, word)
         if name == "Filter":
-            return self._filter(body, place)
+            return self._filtered(values, together, body["by"])
         if name == "Sort":
-            return replace(self._apart(self._values(body["expr"], place)), ordered=True)
+            return replace(self._apart(together), ordered=True)
         if name == "SortBy":
-            value, *by = self._each(list(parts(name, body)), place)
-            together = self._together(name, [value, *by], place)
-            decided = self._decided(value, by)
+            if values[0].mixed:
+                return self._refused(name, place, names.MIXED_SORT)
             stable = body["sort_options"]["maintain_order"] and together.ordered
-            return replace(self._apart(together), ordered=decided or stable, why=names.TIES)
+            ordered = stable or self._decided(values[0], values[1:])
+            return replace(self._apart(together), ordered=ordered, why=names.TIES)
         if name == "Explode":
-            return self._apart(self._values(body["input"], place))
-        if name in ("Slice", "Gather"):
-            together = self._together(name, self._each(_picked(name, body), place), place)
-            if not together.ordered:
-                word = slice_word(body) if name == "Slice" else ""
-                return self._refused(name, place, together.why, word)
-            return _ONE if body.get("returns_scalar") else self._apart(together)
-        return self._refused(name, place)
+            return self._apart(together)
+        if not together.ordered:
+            return self._refused(name, place, together.why, word)
+        return _ONE if body.get("returns_scalar") else self._apart(together)
 
-    def _filter(self, body: Json, place: Place) -> Values:
-        value, by = self._each(list(parts("Filter", body)), place)
-        together = self._together("Filter", [value, by], place)
-        if value.one or by.one or together.rows.startswith("#"):
+    def _filtered(self, values: list[Values], together: Values, by: Json) -> Values:
+        if values[1].one or together.rows.startswith("#"):
             return self._apart(together)
         # Two columns that are filtered alike still stand side by side.
-        rows = f"{together.rows} {json.dumps(body['by'])}"
-        return replace(together, rows=rows, reads=value.reads, pins=value.pins)
+        rows = f"{together.rows} {json.dumps(by)}"
+        value = values[0]
+        return replace(together, rows=rows, mixed=value.mixed, reads=value.reads, pins=value.pins)
 
     def _greatest(self, values: list[Values], place: Place) -> Values:
         value, _, *by = values
@@ -327,7 +344,7 @@ class Groups:
 
 
 def _picked(name: str, body: Json) -> list[Json]:
-    """What a slice or a gather takes, without a fixed set of positions."""
+    """What is rearranged and what by, without a fixed set of positions."""
     taken = list(parts(name, body))
     if name == "Gather" and not form.depends_on_rows(body["idx"]):
         return taken[:1]

@@ -148,6 +148,14 @@ KEEPS_ANY = Reason(
     "keeps one of several rows, and which one is chance",
     "sort by all columns and say keep='first', or say keep='none', or compare all columns",
 )
+OF_ONE_VALUE = Reason(
+    "is taken of one value and not of the rows of a group, where Polars gives now this, now that",
+    "take it of a column",
+)
+MIXED_SORT = Reason(
+    "sorts what was computed with values of the whole group, which Polars puts to other rows",
+    "compute it before, with .over(...) and the keys, or sort the columns that it is made of",
+)
 NO_ROWS = Reason(
     "fails on a part without rows",
     "sort and take the first: col('v').sort_by('t', 'v').first()",

@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 import polars.selectors as cs
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from polars import col
 
@@ -505,7 +505,7 @@ UNSOUND: dict[str, tuple[tuple[str, ...], Job, str, str]] = {
         K,
         lambda lf, _: lf.group_by("k").agg(col("v").arg_min()),
         "arg_min",
-        _ARRIVAL,
+        scope_names.AGGREGATE.text,
     ),
     "values of different rows": (
         K,
@@ -651,6 +651,18 @@ REFUSED: dict[str, tuple[tuple[str, ...], Job, str, str]] = {
         lambda lf, _: lf.select(pl.all().sample(fraction=0.5)),
         "sample",
         scope_names.RANDOM.text,
+    ),
+    "a function of one value": (
+        K,
+        lambda lf, _: lf.group_by("k").agg(pl.len().shift(1).arg_max()),
+        "shift",
+        scope_names.OF_ONE_VALUE.text,
+    ),
+    "sorting what was computed with the whole group": (
+        K,
+        lambda lf, _: lf.group_by("k").agg((col("v") - col("v").min()).sort_by("t", "v")),
+        "sort_by",
+        scope_names.MIXED_SORT.text,
     ),
     "least by another": (
         K,
@@ -876,6 +888,97 @@ def test_refused_plan_gives_other_rows_for_some_cut(name: str) -> None:
     rng = random.Random(9)
 
     assert any(_differs(job, keys, frame, rng) for frame in _samples())
+
+
+# -- generated plans ---------------------------------------------------------------------------
+
+COLUMNS = ["t", "v", "f", "d"]
+SCALARS = ["t", "d", "v", "f", "s", "b"]
+
+ONE_INPUT: list[Callable[[pl.Expr], pl.Expr]] = [
+    *(
+        functools.partial(lambda name, e: getattr(e, name)(), name)
+        for name in sorted(
+            scope_names.words(
+                """sum min max count n_unique first last sort cum_sum shift diff reverse unique
+                drop_nulls is_duplicated is_first_distinct forward_fill rle_id interpolate implode
+                mode"""
+            )
+        )
+    ),
+    lambda e: e.sort_by(*COLUMNS),
+    lambda e: e.sort_by("t"),
+    lambda e: e.sort_by("t", "v"),
+    lambda e: e.filter(col("b")),
+    lambda e: e.head(2),
+    lambda e: e.top_k(2),
+    lambda e: e.top_k_by("t", 2),
+    lambda e: e.get(0, null_on_oob=True),
+    lambda e: e.rank("dense"),
+    lambda e: e.rank("ordinal"),
+    lambda e: e.fill_null(0),
+    lambda e: e.fill_null(strategy="min"),
+    lambda e: e.cast(pl.Float64),
+]
+LEAVES = st.sampled_from([*map(col, COLUMNS), pl.len(), pl.lit(2)])
+EXPRESSIONS = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.builds(lambda function, e: function(e), st.sampled_from(ONE_INPUT), inner),
+        st.builds(lambda a, b: a + b, inner, inner),
+        st.builds(lambda a, b: a * b, inner, inner),
+        st.builds(lambda a, b: pl.when(col("b")).then(a).otherwise(b), inner, inner),
+    ),
+    max_leaves=3,
+)
+BEFORE: list[Callable[[pl.LazyFrame], pl.LazyFrame]] = [
+    lambda lf: lf,
+    lambda lf: lf.sort("t", "v"),
+    lambda lf: lf.sort(SCALARS),
+    lambda lf: lf.sort(SCALARS).filter(col("v").is_not_null()),
+    lambda lf: lf.unique(["k", "t"], keep="none"),
+]
+AFTER: list[Callable[[pl.LazyFrame, pl.Expr], pl.LazyFrame]] = [
+    lambda lf, e: lf.group_by("k").agg(x=e),
+    lambda lf, e: lf.with_columns(x=e.over("k")),
+    lambda lf, e: lf.with_columns(x=e.over("k", order_by="t")),
+    lambda lf, e: lf.with_columns(x=e.over("k", order_by=SCALARS, descending=True)),
+]
+
+
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
+)
+@given(
+    expr=EXPRESSIONS,
+    before=st.sampled_from(BEFORE),
+    after=st.sampled_from(AFTER),
+    frame=FRAMES,
+    seed=st.integers(0, 2**16),
+)
+def test_generated_plan_is_refused_or_gives_the_same_rows_for_any_cut(
+    expr: pl.Expr,
+    before: Callable[[pl.LazyFrame], pl.LazyFrame],
+    after: Callable[[pl.LazyFrame, pl.Expr], pl.LazyFrame],
+    frame: pl.DataFrame,
+    seed: int,
+) -> None:
+    def job(lf: pl.LazyFrame, _: pl.LazyFrame) -> pl.LazyFrame:
+        return after(before(lf.drop("l")), expr)
+
+    try:
+        _run(job, _samples()[0])
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        assume(False)  # no such plan: lengths or types do not fit
+    assume(_violations(job, K) == ())
+
+    try:
+        differs = _differs(job, K, frame, random.Random(seed))
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        assume(False)  # lengths that fit by accident only; the run fails, whatever the cut
+    assert differs is None
 
 
 # -- messages ----------------------------------------------------------------------------------
