@@ -178,9 +178,13 @@ def _run_leg(
             with work.phases("transform"):
                 stages = _stages(spec)[leg.stages.start : leg.stages.stop]
                 frame = together(work.frames, leg.given)
-                for stage in stages:
-                    frame = stage.apply(frame, sides)
                 schema = stages[-1].schema if stages else leg.given
+                if isinstance(leg.head, Bucket) and frame.limit(1).collect().is_empty():
+                    # Of no rows of a key, or of a range, come none; some plans fail on them.
+                    frame = pl.LazyFrame(schema=schema)
+                else:
+                    for stage in stages:
+                        frame = stage.apply(frame, sides)
                 value = leg.tail.close(frame, schema, work)
             stack.close()  # checks that local inputs are still what was pinned
     if work.receipt is not None:

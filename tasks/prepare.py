@@ -40,8 +40,12 @@ from headwater.infra.storage.types import require_partitionable, stored_schema
 from headwater.infra.storage.uris import Uri
 from headwater.tasks.digests import require_digestible
 from headwater.tasks.jobs import COPY, Job, find_job
-from headwater.tasks.scope import placeholder, require_known_sources, require_row_scope
-from headwater.tasks.scope_key import require_key_scope
+from headwater.tasks.scope import (
+    placeholder,
+    require_key_scope,
+    require_known_sources,
+    require_row_scope,
+)
 from headwater.tasks.steps.job import steps_job
 
 KEY_LENGTH = 32

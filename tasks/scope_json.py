@@ -111,6 +111,23 @@ def depends_on_rows(expr: Json) -> bool:
     return False
 
 
+def columns_in(expr: Json) -> set[str] | None:
+    """Names of the columns that an expression reads; ``None`` where it selects some."""
+    found: set[str] = set()
+    stack = [expr]
+    while stack:
+        match stack.pop():
+            case "Selector" | {"Selector": _}:
+                return None
+            case {"Column": str(name)}:
+                found.add(name)
+            case dict(inner) if "Literal" not in inner:
+                stack.extend(inner.values())
+            case list(inner):
+                stack.extend(inner)
+    return found
+
+
 def may_have_categories(plan: Json) -> bool:
     """Whether any column of the plan may be a Categorical; saves looking up types if not."""
     text = json.dumps(plan)
@@ -180,6 +197,38 @@ class Columns:
             return rows.select(expression(_inlined(expr, struct))).collect_schema().dtypes()
         except PolarsError:
             return None
+
+    def names(self, expr: Json) -> list[str] | None:
+        """Names of the columns that ``expr`` gives on these; ``None`` where they cannot be told."""
+        match expr:
+            case {"Alias": [_, str(name)]} | {"Column": str(name)}:
+                return [name]
+        schema = self.schema()
+        if schema is None:
+            return None
+        try:
+            return pl.LazyFrame(schema=schema).select(expression(expr)).collect_schema().names()
+        except PolarsError:
+            return None
+
+    def carried(self, expr: Json) -> dict[str, str | None] | None:
+        """The columns that ``expr`` gives, each with the column of these that it holds unchanged;
+        ``None`` where they cannot be told."""
+        given = self.names(expr)
+        while True:
+            match expr:
+                case {"Alias": [inner, str()]} | {"KeepName": inner}:
+                    expr = inner
+                case {"RenameAlias": {"expr": inner}}:
+                    expr = inner
+                case _:
+                    break
+        if given is None:
+            return None
+        held = self.names(expr) if variant(expr)[0] in ("Column", "Selector") else None
+        if held is None or len(held) != len(given):
+            return dict.fromkeys(given)
+        return dict(zip(given, held, strict=True))
 
     def may_have_categories(self, expr: Json) -> bool:
         """Whether ``expr`` on these may look at a Categorical; saves looking up its types."""

@@ -9,8 +9,9 @@ A name is the variant that a plan carries (``CumSum``), after its family where i
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -23,16 +24,40 @@ class Reason:
     hint: str
 
 
-_ELSEWHERE = (
-    "declare it with @job(scope='whole') from headwater.tasks.jobs, and it runs over all rows on "
-    "one worker, or with @job(scope='key', keys=[...]) where it looks across the rows of one key "
-    "at a time; or hand the value in as a column of a side table and join it"
-)
+def declaration(keys: Sequence[str]) -> str:
+    """How a job declares that it looks at all rows of one key, or, without keys, at all rows.
 
-AGGREGATE = Reason("takes all rows together", _ELSEWHERE)
-ORDER = Reason("depends on the rows before or after", _ELSEWHERE)
-COMPARES = Reason("compares a row with all others", _ELSEWHERE)
-POSITION = Reason("picks rows by their position, and every part has a first row", _ELSEWHERE)
+    Examples:
+        >>> declaration(["origin", "flight"])
+        '@job(scope="key", keys=["origin", "flight"])'
+        >>> declaration([])
+        '@job(scope="whole")'
+    """
+    if not keys:
+        return '@job(scope="whole")'
+    return f'@job(scope="key", keys=[{", ".join(json.dumps(k, ensure_ascii=False) for k in keys)}])'
+
+
+def elsewhere(keys: Sequence[str]) -> str:
+    """What to do about a job that looks at more rows than its scope has.
+
+    Args:
+        keys: Columns of the input that would do as its keys; none where nothing would.
+    """
+    seen = "sees all rows of one key together" if keys else "runs over all rows on one worker"
+    return (
+        f"declare it with {declaration(keys)} from headwater.tasks.jobs, and it {seen}; or hand "
+        "the value in as a column of a side table and join it"
+    )
+
+
+ELSEWHERE = elsewhere(())
+"""The hint of what another scope would allow; where keys would do, they are named instead."""
+
+AGGREGATE = Reason("takes all rows together", ELSEWHERE)
+ORDER = Reason("depends on the rows before or after", ELSEWHERE)
+COMPARES = Reason("compares a row with all others", ELSEWHERE)
+POSITION = Reason("picks rows by their position, and every part has a first row", ELSEWHERE)
 RANDOM = Reason("draws at random, each part anew", "derive the choice from the row: hash a key")
 OPAQUE = Reason(
     "runs Python on whole columns, which cannot be inspected",
@@ -91,7 +116,7 @@ REPEATS = Reason(
     "adds rows of the side table, which would come again with every part",
     "start from the main input: lf.join(side, how='left')",
 )
-SELF_JOIN = Reason("joins the main input with itself, which pairs rows of other parts", _ELSEWHERE)
+SELF_JOIN = Reason("joins the main input with itself, which pairs rows of other parts", ELSEWHERE)
 ASOF = Reason(
     "trusts that the main input is in order: with by=, or check_sortedness=False, Polars does "
     "not check it, and rows out of order get values that depend on the rows before",
@@ -101,8 +126,65 @@ VALIDATES = Reason(
     "asks that keys of the main input are unique, which no part can tell",
     "validate='m:1' checks the side table's keys",
 )
+ARRIVAL = Reason(
+    "depends on the order in which the rows of a key come, which is chance",
+    "sort by columns that tell the rows apart: lf.sort(...), over(..., order_by=...) or "
+    "col('v').sort_by('t', 'v')",
+)
+TIES = Reason(
+    "depends on the order of rows that are equal in the columns sorted by, which is chance",
+    "sort by further columns: by all that an aggregate reads, as col('v').sort_by('t', 'v'), "
+    "or for a window by columns in which no two rows are equal, as order_by=['t', 'id']",
+)
+LISTS = Reason(
+    "lists the values in the order in which the rows of a key come, which is chance",
+    "sort them: col('v').sort()",
+)
+PAIRS = Reason(
+    "brings values of different rows together, and which ones is chance",
+    "compute row by row first, then filter, sort or aggregate the result",
+)
+KEEPS_ANY = Reason(
+    "keeps one of several rows, and which one is chance",
+    "sort by all columns and say keep='first', or say keep='none', or compare all columns",
+)
+OF_ONE_VALUE = Reason(
+    "is taken of one value and not of the rows of a group, where Polars gives now this, now that",
+    "take it of a column",
+)
+MIXED_SORT = Reason(
+    "sorts what was computed with values of the whole group, which Polars puts to other rows",
+    "compute it before, with .over(...) and the keys, or sort the columns that it is made of",
+)
+NO_ROWS = Reason(
+    "fails on a part without rows",
+    "sort and take the first: col('v').sort_by('t', 'v').first()",
+)
+NO_FREEDOM = Reason(
+    "gives null or 0.0 for a group of nulls, by how Polars happens to hold it",
+    "leave ddof=0 out, or compute it: ((col('v') - col('v').mean()) ** 2).mean()",
+)
+EXPLODED_WINDOW = Reason(
+    "puts the rows of a key in another order than the other columns have",
+    "use group_by, or leave mapping_strategy out",
+)
+
+
+def without_keys(missing: Sequence[str], lost: Sequence[str]) -> Reason:
+    """Why something that does not group by all keys is refused.
+
+    Args:
+        missing: Keys that it does not group by.
+        lost: Those of them that no column holds any more.
+    """
+    text = f"needs rows of other keys: it does not go by {', '.join(missing)}"
+    if lost:
+        text += f" ({', '.join(lost)} was dropped or computed anew before)"
+    return Reason(text, ELSEWHERE)
+
+
 SINK = Reason("writes by itself", "return the LazyFrame; the run writes and commits it")
-UNKNOWN = Reason("is not known to look at one row at a time", _ELSEWHERE)
+UNKNOWN = Reason("is not known to look at one row at a time", ELSEWHERE)
 UNKNOWN_FORM = Reason(
     "has a form that this version of Headwater does not know", "see the supported Polars versions"
 )
@@ -116,7 +198,8 @@ UNWRITABLE = Reason(
 )
 
 
-def _words(text: str) -> frozenset[str]:
+def words(text: str) -> frozenset[str]:
+    """The words of a text."""
     return frozenset(text.split())
 
 
@@ -124,14 +207,14 @@ def _of(family: str, variants: str) -> frozenset[str]:
     return frozenset(f"{family}.{variant}" for variant in variants.split())
 
 
-FAMILIES = _words(
+FAMILIES = words(
     """Agg ArrayExpr BinaryExpr Categorical Extension ListExpr StringExpr StructExpr TemporalExpr
     Bitwise Boolean Business Pow Range Trigonometry FillNullWithStrategy"""
 )
 """Functions whose payload is again a named variant."""
 
 ROW_WISE: frozenset[str] = frozenset().union(
-    _words(
+    words(
         """Abs Negate Sign Log Log1p Exp Round RoundSF Truncate Floor Ceil Clip Atan2
         Hash Reinterpret Rechunk Cut FillNull Coalesce AsList AsStruct RepeatBy
         MaxHorizontal MinHorizontal SumHorizontal MeanHorizontal"""
@@ -205,14 +288,14 @@ ROW_WISE: frozenset[str] = frozenset().union(
 """Functions whose result in a row depends on that row alone."""
 
 WITHIN_LIST: frozenset[str] = frozenset().union(
-    _words("Len Sort SortBy Gather Filter Slice"),
+    words("Len Sort SortBy Gather Filter Slice"),
     _of("Agg", "Min Max Median NUnique First Last Item Mean Count Sum Std Var"),
     _of("Agg", "FirstNonNull LastNonNull"),
     _of("Bitwise", "And Or Xor"),
     _of("Boolean", "Any All IsFirstDistinct IsLastDistinct IsUnique IsDuplicated HasNulls"),
     _of("Range", "IntRange"),
     _of("FillNullWithStrategy", "Backward Forward Mean Min Max"),
-    _words(
+    words(
         """NullCount ShiftAndFill Shift DropNans DropNulls Quantile Mode Skew Kurtosis ArgUnique
         ArgMin ArgMax ArgSort Product Rank TopK CumCount CumSum CumProd CumMin CumMax Reverse Diff
         PctChange Interpolate Entropy Unique PeakMin PeakMax RLE RLEID GatherEvery"""
@@ -238,7 +321,7 @@ SET_ARGUMENTS: Mapping[str, tuple[int, ...]] = MappingProxyType(
 """Which arguments are read as a set of values and not row by row."""
 
 FIRST_CATEGORY_AS_TEXT: frozenset[str] = frozenset().union(
-    _words("RepeatBy Shift GatherEvery TopK"),
+    words("RepeatBy Shift GatherEvery TopK"),
     _of("Categorical", "LenBytes LenChars StartsWith EndsWith Slice"),
     _of("ListExpr", "Slice Shift Get Gather GatherEvery Join"),
     _of("ArrayExpr", "Slice Shift Get Join"),
@@ -246,7 +329,7 @@ FIRST_CATEGORY_AS_TEXT: frozenset[str] = frozenset().union(
 """Functions that take categories as text in their first argument; further ones are numbers."""
 
 CATEGORIES_AS_TEXT: frozenset[str] = frozenset().union(
-    _words("FillNull Coalesce AsList AsStruct Replace ReplaceStrict Rechunk"),
+    words("FillNull Coalesce AsList AsStruct Replace ReplaceStrict Rechunk"),
     _of("Boolean", "IsNull IsNotNull IsIn IsBetween AllHorizontal AnyHorizontal Not"),
     _of("Extension", "To Storage"),
     _of("StringExpr", "Format ConcatHorizontal"),
@@ -265,7 +348,7 @@ CATEGORIES_AS_TEXT: frozenset[str] = frozenset().union(
     # Within a list.
     _of("Boolean", "Any All IsFirstDistinct IsLastDistinct IsUnique IsDuplicated HasNulls"),
     _of("FillNullWithStrategy", "Backward Forward"),
-    _words("NullCount DropNulls ArgUnique ArgMin ArgMax ArgSort Rank Reverse Unique"),
+    words("NullCount DropNulls ArgUnique ArgMin ArgMax ArgSort Rank Reverse Unique"),
 )
 """Functions that take a Categorical as its text, measured in processes that saw the categories
 in other orders. Any other is refused on a Categorical; hashes are those of the text, except in
@@ -366,7 +449,7 @@ PLAN_INPUTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "SinkMultiple": ("inputs",),
         "IR": ("dsl",),
         **dict.fromkeys(
-            _words(
+            words(
                 """Filter Cache Select GroupBy HStack MatchToSchema PipeWithSchema Pivot Distinct
                 Sort Slice MapFunction Sink"""
             ),
@@ -379,6 +462,8 @@ PLAN_INPUTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 _SPELLED: Mapping[str, str] = MappingProxyType(
     {
         "AnonymousFunction": "map_batches",
+        "BinaryExpr": "an operator",
+        "Ternary": "when",
         "OpaquePython": "map_batches",
         "FoldHorizontal": "fold",
         "ReduceHorizontal": "reduce",

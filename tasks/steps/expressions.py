@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,12 @@ from polars.exceptions import PanicException, PolarsError, StructFieldNotFoundEr
 from headwater.infra.errors import InvalidRequest, ScopeViolation, UnknownName, first_line
 from headwater.tasks import scope_json as form
 from headwater.tasks import scope_names as names
-from headwater.tasks.scope import placeholder, row_scope_violations
-
-WHERE_ELSE = (
-    "use the steps aggregate, top or deduplicate for what looks across rows; or hand the value in"
-    ' through a join; or write a function and declare its scope: @job(scope="key") or "whole"'
+from headwater.tasks.scope import (
+    Violation,
+    declaration,
+    placeholder,
+    row_scope_violations,
+    suggested_keys,
 )
 
 _ADVICE = {
@@ -36,11 +37,6 @@ _ADVICE = {
 """What to do about SQL that Polars does not have, by a piece of its message."""
 
 _INSTEAD = {
-    names.AGGREGATE.text: WHERE_ELSE,
-    names.ORDER.text: WHERE_ELSE,
-    names.COMPARES.text: WHERE_ELSE,
-    names.POSITION.text: WHERE_ELSE,
-    names.LENGTH.text: WHERE_ELSE,
     names.INFERRED.text: "use the step parse",
     names.EXPLODES.text: "use the step explode",
 }
@@ -110,13 +106,24 @@ def _require_one_row(text: str, expr: pl.Expr, schema: pl.Schema) -> None:
     violations = row_scope_violations(plan, nowhere, ())
     if violations:
         said = "".join(f"\n  - {v.node}: {v.reason}" for v in violations)
-        hint = "; ".join(dict.fromkeys(_INSTEAD.get(v.reason, v.hint) for v in violations))
+        keys = suggested_keys(plan, nowhere, ())
+        hint = "; ".join(dict.fromkeys(_instead(v, keys) for v in violations))
         raise ScopeViolation(f"'{text}' does not look at one row at a time:{said}", hint=hint)
     if any(_casts_text_to_time(node, schema) for node in _nodes(form.written(plan))):
         raise InvalidRequest(
             f"'{text}' casts text to a date or a time, without a format",
             hint="use the step parse; a date is written DATE '2024-01-31'",
         )
+
+
+def _instead(violation: Violation, keys: Sequence[str]) -> str:
+    """What to do about something that looks across rows, or is not known not to."""
+    if violation.hint != names.elsewhere(keys):
+        return _INSTEAD.get(violation.reason, violation.hint)
+    return (
+        "use the steps aggregate, top or deduplicate for what looks across rows; or hand the value"
+        f" in through a join; or write a function and declare its scope: {declaration(keys)}"
+    )
 
 
 def _nodes(plan: object) -> Iterator[object]:

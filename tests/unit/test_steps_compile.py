@@ -161,21 +161,28 @@ def test_derive_overwrites_when_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sql", "node"),
+    ("sql", "node", "declared"),
     [
-        ("dep_delay > AVG(dep_delay)", "mean"),
-        ("LAG(dep_delay) OVER (ORDER BY at) > 1", "over"),
-        ("ROW_NUMBER() OVER (ORDER BY at) = 1", "over"),
-        ("SUM(dep_delay) OVER (PARTITION BY origin) > 5", "over"),
-        ("dep_delay > 1 AND COUNT(*) > 3", "len"),
+        ("dep_delay > AVG(dep_delay)", "mean", '@job(scope="whole")'),
+        ("LAG(dep_delay) OVER (ORDER BY at) > 1", "over", '@job(scope="whole")'),
+        ("ROW_NUMBER() OVER (ORDER BY at) = 1", "over", '@job(scope="whole")'),
+        (
+            "SUM(dep_delay) OVER (PARTITION BY origin) > 5",
+            "over",
+            '@job(scope="key", keys=["origin"])',
+        ),
+        ("dep_delay > 1 AND COUNT(*) > 3", "len", '@job(scope="whole")'),
     ],
 )
-def test_a_filter_that_looks_across_rows_is_refused_by_name(sql: str, node: str) -> None:
+def test_a_filter_that_looks_across_rows_is_refused_by_name(
+    sql: str, node: str, declared: str
+) -> None:
     with pytest.raises(ScopeViolation) as refused:
         compiled(f'kind = "filter"\nwhere = "{sql}"', SCHEMA)
     assert refused.value.message.startswith("step 1 (filter, line 2 of x.toml): ")
     assert f"  - {node}: " in refused.value.message
-    assert '@job(scope="key")' in refused.value.hint
+    assert "the steps aggregate, top or deduplicate" in refused.value.hint
+    assert declared in refused.value.hint
 
 
 @pytest.mark.parametrize(
