@@ -129,6 +129,7 @@ def tpch(query: str) -> Result:
     """One TPC-H query on SF1, written as a job over the whole input, against its peers."""
     import duckdb
     import polars as pl
+    from tests.benchmarks import frames as frames_of_dask
     from tests.benchmarks import jobs
     from tests.contract.test_tpch import Q1, Q3, Q6
 
@@ -142,7 +143,12 @@ def tpch(query: str) -> Result:
     sides = ("orders", "customer") if query == "q3" else ()
     sql = {"q1": Q1, "q3": Q3, "q6": Q6}[query]
     plan = local_plan(load_profile("local"), _no_gpu)
-    seconds: dict[str, list[float]] = {"headwater": [], "polars": [], "duckdb": []}
+    seconds: dict[str, list[float]] = {
+        "headwater": [],
+        "polars": [],
+        "duckdb": [],
+        "dask.dataframe": [],
+    }
     with (
         _tables("lineitem", *sides) as folder,
         TemporaryDirectory() as tmp,
@@ -171,11 +177,16 @@ def tpch(query: str) -> Result:
             seconds["headwater"].append(_seconds(lambda i=i: headwater(i)))
             seconds["polars"].append(_seconds(polars))
             seconds["duckdb"].append(_seconds(lambda: database.sql(sql).fetchall()))
+            # On the same cluster, whose client is the one that Dask finds.
+            dask = getattr(frames_of_dask, query)
+            seconds["dask.dataframe"].append(_seconds(lambda dask=dask: dask(folder)))
     medians = {peer: statistics.median(times[1:]) for peer, times in seconds.items()}
+    ahead = _ratio(seconds["dask.dataframe"][1:], seconds["headwater"][1:])
     allowed = max(1.3, (medians["polars"] + 0.1) / medians["polars"])
     return Result(
         f"tpch_{query}",
-        "scan to result in place, SF1, warm process, without the commit; peers to memory",
+        "scan to result in place, SF1, warm process, without the commit; peers to memory;"
+        f" {ahead:.1f} times ahead of dask.dataframe on pandas",
         _ratio(seconds["headwater"][1:], seconds["polars"][1:]),
         "x polars",
         allowed,
