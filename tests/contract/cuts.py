@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -91,7 +91,7 @@ class Workbench:
         cut.write(frame, folder / "in")
         sides = []
         for name, side in self.sides.items():
-            if f"side = '{name}'" in steps:
+            if re.search(f"side = [\"']{name}[\"']", steps):
                 side.write_parquet(folder / f"{name}.parquet")
                 sides.append((name, str(folder / f"{name}.parquet")))
         text = StepsText("steps.toml", f"version = 1\n{steps}")
@@ -139,11 +139,3 @@ def _table(prepared: Prepared) -> pl.DataFrame:
         path = Uri.parse(file.ref.uri).path
         frames.append(read_slice(path, source, partition=file.partition).collect())
     return pl.concat(frames).select(prepared.schema.names())
-
-
-# --- rows that can be compared ----------------------------------------------------------------
-
-
-def counted(rows: Iterable[object]) -> Counter[str]:
-    """The multiset of rows; the text of a row tells NaN, null and -0.0 apart."""
-    return Counter(repr(row) for row in rows)
