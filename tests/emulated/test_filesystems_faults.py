@@ -34,7 +34,7 @@ class Script:
 
 @pytest.fixture
 def root(moto: Moto) -> Uri:
-    return Uri.parse(f"s3://{moto.new_bucket()}/root")
+    return Uri.parse(f"s3://{moto.new_bucket()}/lake")
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def behind(moto: Moto, root: Uri, script: Script) -> Iterator[Filesystem]:
 
 
 def test_a_busy_store_is_asked_again(moto: Moto, root: Uri) -> None:
-    with behind(moto, root, Script(Fault.BUSY, "PUT", "/root/a", 2)) as fs:
+    with behind(moto, root, Script(Fault.BUSY, "PUT", "/lake/a", 2)) as fs:
         ref = fs.write(root / "a", b"x")
 
     assert open_filesystem(root).stat(root / "a") == ref
@@ -59,7 +59,7 @@ def test_a_store_that_stays_busy_is_given_up(
     monkeypatch.setattr("headwater.infra.storage.filesystems.objects.PAUSE_SECONDS", 0.001)
 
     with (
-        behind(moto, root, Script(Fault.BUSY, "PUT", "/root/a", BUSY_TRIES)) as fs,
+        behind(moto, root, Script(Fault.BUSY, "PUT", "/lake/a", BUSY_TRIES)) as fs,
         pytest.raises(StoreUnavailable, match=f"in {BUSY_TRIES} tries: 503") as caught,
     ):
         fs.write(root / "a", b"x")
@@ -68,7 +68,7 @@ def test_a_store_that_stays_busy_is_given_up(
 
 
 def test_create_wins_although_the_answer_was_lost(moto: Moto, root: Uri) -> None:
-    with behind(moto, root, Script(Fault.LOST_ANSWER, "PUT", "/root/lock", 1)) as fs:
+    with behind(moto, root, Script(Fault.LOST_ANSWER, "PUT", "/lake/lock", 1)) as fs:
         assert fs.create(root / "lock", b"mine") is True
         assert fs.create(root / "lock", b"mine") is False
 
@@ -79,7 +79,7 @@ def test_a_download_whose_answer_is_cut_is_whole_in_the_end(
     data = os.urandom(9 * MIB)
     ref = open_filesystem(root).write(root / "a", data)
 
-    with behind(moto, root, Script(Fault.CUT_BODY, "GET", "/root/a", 2)) as fs:
+    with behind(moto, root, Script(Fault.CUT_BODY, "GET", "/lake/a", 2)) as fs:
         fs.download(ref, tmp_path / "copy")
 
     assert (tmp_path / "copy").read_bytes() == data
