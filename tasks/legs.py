@@ -65,6 +65,7 @@ class Work:
         frames: What came in, in pieces that can be read again, once the head has opened them.
         beside: What came in beside the rows.
         receipt: What is left behind, where the leg reads a part of the input or writes one.
+        size_bytes: Of the state that goes out, in memory; what travels is compressed.
     """
 
     spec: PartSpec
@@ -74,6 +75,7 @@ class Work:
     phases: Phases = field(default_factory=Phases)
     frames: list[pl.LazyFrame] = field(default_factory=list)
     receipt: PartReceipt | None = None
+    size_bytes: int = 0
 
 
 class Head(Protocol):
@@ -107,7 +109,7 @@ class Outcome:
 
     Attributes:
         retries: Tries that failed before the one that did not.
-        size_bytes: Of what the leg gave, where that is one frame.
+        size_bytes: In memory, of the state that the leg gave, where it gave one.
     """
 
     receipt: PartReceipt | None
@@ -143,19 +145,16 @@ def run_leg(
     """
     for retries in range(MAX_TRIES):
         try:
-            value, receipt = _run_leg(leg, spec, arrived, beside)
+            value, work = _run_leg(leg, spec, arrived, beside)
         except HeadwaterError as exc:
             if exc.retry == "never" or retries == MAX_TRIES - 1:
                 raise
         else:
-            size = len(value) if isinstance(value, bytes) else 0
-            return value, Outcome(receipt, retries, size)
+            return value, Outcome(work.receipt, retries, work.size_bytes)
     raise AssertionError("the last try returns or raises")
 
 
-def _run_leg(
-    leg: Leg, spec: PartSpec, arrived: object, beside: object
-) -> tuple[object, PartReceipt | None]:
+def _run_leg(leg: Leg, spec: PartSpec, arrived: object, beside: object) -> tuple[object, Work]:
     sides: dict[str, pl.LazyFrame] = {}
     stages: Sequence[JobStage] = ()
     with scratch_folder() as (stack, tmp):
@@ -189,7 +188,7 @@ def _run_leg(
             stack.close()  # checks that local inputs are still what was pinned
     if work.receipt is not None:
         RunFolder(Uri.parse(spec.target), spec.attempt_key).leave(work.receipt)
-    return value, work.receipt
+    return value, work
 
 
 # --- what comes in ---------------------------------------------------------------------------
@@ -297,8 +296,10 @@ class PartialState:
 
     def close(self, frame: pl.LazyFrame, schema: pl.Schema, work: Work) -> bytes:
         """A row for each of the piece's groups."""
-        state = partial(frame, self.plan, schema)
-        return pack(_collected(state, state_schema(self.plan, schema), work))
+        plan = partial(frame, self.plan, schema)
+        state = _collected(plan, state_schema(self.plan, schema), work)
+        work.size_bytes = int(state.estimated_size())
+        return pack(state)
 
 
 @dataclass(frozen=True, slots=True)

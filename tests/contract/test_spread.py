@@ -228,6 +228,26 @@ def test_groups_too_many_for_one_worker_are_joined_in_several_trees(
     assert_frame_equal(cut, whole, check_row_order=False)
 
 
+def test_trees_are_counted_by_what_states_take_in_memory(
+    lake: Lake, in_process: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = list[int]()
+    monkeypatch.setattr(spread, "partitions_needed", lambda sizes, _: told.append(sizes[0]) or 1)
+    steps = """
+        kind = "derive"
+        columns = { text = "CONCAT('the very same long text for each of the groups ', v)" }
+        [[steps]]
+        kind = "aggregate"
+        by = ["v", "text"]
+        aggs = [{ name = "n", function = "count" }]
+    """
+
+    lake.result(in_process, lake.prepare("cut", steps), SMALL)
+
+    # Some 150 groups in a part, whose texts alone have 50 bytes each; packed, they take less.
+    assert told[0] > 150 * 50
+
+
 def test_an_empty_input_gives_what_one_part_of_it_gives(lake: Lake, in_process: Cluster) -> None:
     for file in lake.source.iterdir():
         rows(0).write_parquet(file)
