@@ -11,7 +11,6 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import date
@@ -39,6 +38,7 @@ from headwater.infra.models import DataRef, Format, InputSummary
 from headwater.infra.storage.datasets import LOG_FOLDER, Dataset, schema_diff
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.filesystems.protocol import Filesystem
+from headwater.infra.storage.retries import threads
 from headwater.infra.storage.staging import stage
 from headwater.infra.storage.types import NULL_FOLDER, column_of, partition_literal
 from headwater.infra.storage.uris import Uri
@@ -261,7 +261,7 @@ def _from_table(fs: Filesystem, uri: Uri, version: int | None) -> Input:
             str(snapshot.version),
         )
     # The log names a file and its size; the store adds the version that pins it.
-    with ThreadPoolExecutor(READERS) as pool:
+    with threads(READERS) as pool:
         refs = list(pool.map(lambda f: fs.stat(uri / f.path), snapshot.files))
         footers = list(pool.map(lambda ref: _footer(fs, ref), refs))
     files = tuple(
@@ -296,7 +296,7 @@ def _from_files(
     partitions = [_hive_values(root, ref) if partitioned else () for ref in refs]
     hive = _hive_schema(uri, refs, partitions)
     if format_ is Format.PARQUET:
-        with ThreadPoolExecutor(READERS) as pool:
+        with threads(READERS) as pool:
             footers = list(pool.map(lambda ref: _footer(fs, ref), refs))
         schemas = {ref.uri: footer.schema for ref, footer in zip(refs, footers, strict=True)}
         schema = _common_schema(schemas)
@@ -306,7 +306,7 @@ def _from_files(
         )
         sampled = False
     else:
-        with TemporaryDirectory(prefix="headwater-") as tmp, ThreadPoolExecutor(READERS) as pool:
+        with TemporaryDirectory(prefix="headwater-") as tmp, threads(READERS) as pool:
             samples = list(pool.map(lambda ref: _text_schema(fs, ref, format_, Path(tmp)), refs))
         schema = _widest({ref.uri: s.schema for ref, s in zip(refs, samples, strict=True)}, format_)
         files = tuple(
