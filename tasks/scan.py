@@ -20,6 +20,10 @@ MIN_PART_BYTES = 8 * MIB
 MAX_PART_BYTES = 1 * GIB
 """Above this a lost worker costs too much to do again, and progress is too coarse to see."""
 
+STATE_PART_BYTES = 64 * MIB
+"""The most that a part has of which only the states of groups are kept: no file is made of it, so
+nothing is lost by a small one, and while one is read it is several times in memory."""
+
 MEMORY_SHARE = 8
 """A part may be this fraction of the memory of one thread: decoding and a join's output can each
 multiply what the file's metadata states."""
