@@ -54,7 +54,7 @@ trials: $(READY) $(AZURITE_READY)  ## Run the long trials not passed on this com
 		--trial-results tests/trials/results.json $(if $(FRESH),--fresh-trials)
 
 bench: $(READY)  ## Run the benchmarks, or one of them: make bench ONLY=name
-	@$(BIN)/python tests/benchmarks/run.py $(ONLY)
+	@$(BIN)/python -m tests.benchmarks.run $(ONLY)
 
 docs: $(READY)  ## Write docs/steps.md anew from the docstrings of the steps
 	@$(BIN)/python -m headwater.tasks.steps.docs docs/steps.md
