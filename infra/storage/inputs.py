@@ -22,7 +22,6 @@ from urllib.parse import unquote
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 from fsspec.utils import glob_translate
 
 from headwater.infra.errors import (
@@ -39,10 +38,11 @@ from headwater.infra.models import DataRef, Format, InputSummary
 from headwater.infra.storage.datasets import LOG_FOLDER, Dataset, schema_diff
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.filesystems.protocol import Filesystem
+from headwater.infra.storage.footers import RowGroup, read_footer
 from headwater.infra.storage.staging import stage
 from headwater.infra.storage.types import NULL_FOLDER, column_of, partition_literal
 from headwater.infra.storage.uris import Uri
-from headwater.infra.units import KIB, MIB
+from headwater.infra.units import MIB
 
 if TYPE_CHECKING:
     from polars._typing import PolarsDataType
@@ -62,24 +62,11 @@ COMPRESSED = tuple(_CODECS)
 READERS = 16
 """Files whose schema is read together."""
 
-FOOTER_BYTES = 64 * KIB
-"""Read from the end of a Parquet file at first; most footers fit, a longer one takes a second."""
-
 SAMPLE_BYTES = 32 * MIB
 """Text files up to this size are read whole to infer their types; of a longer one, this much."""
 
-_PARQUET_MAGIC = b"PAR1"
-_ENCRYPTED_MAGIC = b"PARE"
 _HIVE = re.compile(r"(?:^|/)([^/=]+)=([^/]*)(?=/)")
 _INTEGER = re.compile(r"^(0|-?[1-9][0-9]{0,17})$")
-
-
-@dataclass(frozen=True, slots=True)
-class RowGroup:
-    """A run of rows that a Parquet file keeps together."""
-
-    rows: int
-    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +250,7 @@ def _from_table(fs: Filesystem, uri: Uri, version: int | None) -> Input:
     # The log names a file and its size; the store adds the version that pins it.
     with ThreadPoolExecutor(READERS) as pool:
         refs = list(pool.map(lambda f: fs.stat(uri / f.path), snapshot.files))
-        footers = list(pool.map(lambda ref: _footer(fs, ref), refs))
+        footers = list(pool.map(lambda ref: read_footer(fs, ref), refs))
     files = tuple(
         InputFile(ref, footer.rows, footer.row_groups, file.partition)
         for ref, footer, file in zip(refs, footers, snapshot.files, strict=True)
@@ -297,7 +284,7 @@ def _from_files(
     hive = _hive_schema(uri, refs, partitions)
     if format_ is Format.PARQUET:
         with ThreadPoolExecutor(READERS) as pool:
-            footers = list(pool.map(lambda ref: _footer(fs, ref), refs))
+            footers = list(pool.map(lambda ref: read_footer(fs, ref), refs))
         schemas = {ref.uri: footer.schema for ref, footer in zip(refs, footers, strict=True)}
         schema = _common_schema(schemas)
         files = tuple(
@@ -471,65 +458,9 @@ def _is_date(text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Footer:
-    schema: pl.Schema
-    rows: int
-    row_groups: tuple[RowGroup, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class _TextSchema:
     schema: pl.Schema
     cut: bool
-
-
-def _footer(fs: Filesystem, ref: DataRef) -> _Footer:
-    """Schema, rows and row groups of a Parquet file, from its head and tail alone."""
-    damaged = "copy or write the file again, or leave it out"
-    if ref.size_bytes == 0:
-        raise DamagedFile(f"{_display(ref)} is empty: no Parquet file has 0 bytes", hint=damaged)
-    tail_start = max(0, ref.size_bytes - FOOTER_BYTES)
-    tail = fs.read(ref, tail_start)
-    head = tail[:4] if tail_start == 0 else fs.read(ref, 0, 4)
-    if _ENCRYPTED_MAGIC in (head, tail[-4:]):
-        raise UnsupportedData(
-            f"{_display(ref)} is encrypted Parquet", hint="decrypt it with the engine that wrote it"
-        )
-    if head != _PARQUET_MAGIC:
-        raise DamagedFile(
-            f"{_display(ref)} is no Parquet file: it begins with {head!r}, not {_PARQUET_MAGIC!r}",
-            hint=damaged,
-        )
-    if ref.size_bytes < 12 or tail[-4:] != _PARQUET_MAGIC:
-        raise DamagedFile(
-            f"{_display(ref)} is cut short: its Parquet footer is missing", hint=damaged
-        )
-    needed = int.from_bytes(tail[-8:-4], "little") + 8
-    if needed > ref.size_bytes:
-        raise DamagedFile(f"{_display(ref)} has a broken Parquet footer", hint=damaged)
-    if needed > len(tail):
-        tail = fs.read(ref, ref.size_bytes - needed)
-    try:
-        metadata = pq.read_metadata(pa.BufferReader(tail))
-        schema = pl.read_parquet_schema(io.BytesIO(tail))
-    except (pa.ArrowException, OSError, pl.exceptions.PolarsError) as exc:
-        raise DamagedFile(
-            f"{_display(ref)} has a broken Parquet footer: {first_line(exc)}", hint=damaged
-        ) from exc
-    for index in range(metadata.num_columns):
-        column = metadata.schema.column(index)
-        if column.physical_type == "INT96":
-            raise UnsupportedData(
-                f"{_display(ref)}: column '{column.path}' has the old INT96 time stamps, whose"
-                " dates before 1677 and after 2262 would be wrapped",
-                hint="write it with time stamps in microseconds",
-            )
-    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
-    return _Footer(
-        pl.Schema(schema),
-        metadata.num_rows,
-        tuple(RowGroup(g.num_rows, g.total_byte_size) for g in groups),
-    )
 
 
 def _common_schema(schemas: Mapping[str, pl.Schema]) -> pl.Schema:
