@@ -38,7 +38,7 @@ from headwater.infra.models import DataRef, Format, InputSummary
 from headwater.infra.storage.datasets import LOG_FOLDER, Dataset, schema_diff
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.filesystems.protocol import Filesystem
-from headwater.infra.storage.footers import RowGroup, read_footer
+from headwater.infra.storage.footers import RowGroup, footer_of
 from headwater.infra.storage.staging import stage
 from headwater.infra.storage.types import NULL_FOLDER, column_of, partition_literal
 from headwater.infra.storage.uris import Uri
@@ -250,7 +250,7 @@ def _from_table(fs: Filesystem, uri: Uri, version: int | None) -> Input:
     # The log names a file and its size; the store adds the version that pins it.
     with ThreadPoolExecutor(READERS) as pool:
         refs = list(pool.map(lambda f: fs.stat(uri / f.path), snapshot.files))
-        footers = list(pool.map(lambda ref: read_footer(fs, ref), refs))
+        footers = list(pool.map(lambda ref: footer_of(fs, ref), refs))
     files = tuple(
         InputFile(ref, footer.rows, footer.row_groups, file.partition)
         for ref, footer, file in zip(refs, footers, snapshot.files, strict=True)
@@ -284,7 +284,7 @@ def _from_files(
     hive = _hive_schema(uri, refs, partitions)
     if format_ is Format.PARQUET:
         with ThreadPoolExecutor(READERS) as pool:
-            footers = list(pool.map(lambda ref: read_footer(fs, ref), refs))
+            footers = list(pool.map(lambda ref: footer_of(fs, ref), refs))
         schemas = {ref.uri: footer.schema for ref, footer in zip(refs, footers, strict=True)}
         schema = _common_schema(schemas)
         files = tuple(
