@@ -7,7 +7,6 @@ do; a file of an unknown kind is named instead of skipped.
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,26 +15,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from headwater.infra.errors import (
-    DamagedFile,
     InvalidRequest,
     NotFound,
     SchemaMismatch,
-    UnsupportedData,
-    first_line,
 )
 from headwater.infra.models import DataRef, Format, InputSummary
 from headwater.infra.storage.datasets import LOG_FOLDER, Dataset
 from headwater.infra.storage.drift import common_schema, require_same, widest
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.filesystems.protocol import Filesystem
+from headwater.infra.storage.footers import RowGroup, footer_of
 from headwater.infra.storage.hive import hive_schema, hive_values
 from headwater.infra.storage.listing import (
     common_format,
-    display,
     is_marker,
     matching,
     not_found,
@@ -45,24 +39,9 @@ from headwater.infra.storage.listing import (
 from headwater.infra.storage.text import require_no_new_keys, text_schema
 from headwater.infra.storage.types import column_of, partition_literal
 from headwater.infra.storage.uris import Uri
-from headwater.infra.units import KIB
 
 READERS = 16
 """Files whose schema is read together."""
-
-FOOTER_BYTES = 64 * KIB
-"""Read from the end of a Parquet file at first; most footers fit, a longer one takes a second."""
-
-_PARQUET_MAGIC = b"PAR1"
-_ENCRYPTED_MAGIC = b"PARE"
-
-
-@dataclass(frozen=True, slots=True)
-class RowGroup:
-    """A run of rows that a Parquet file keeps together."""
-
-    rows: int
-    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +225,7 @@ def _from_table(fs: Filesystem, uri: Uri, version: int | None) -> Input:
     # The log names a file and its size; the store adds the version that pins it.
     with ThreadPoolExecutor(READERS) as pool:
         refs = list(pool.map(lambda f: fs.stat(uri / f.path), snapshot.files))
-        footers = list(pool.map(lambda ref: _footer(fs, ref), refs))
+        footers = list(pool.map(lambda ref: footer_of(fs, ref), refs))
     files = tuple(
         InputFile(ref, footer.rows, footer.row_groups, file.partition)
         for ref, footer, file in zip(refs, footers, snapshot.files, strict=True)
@@ -280,7 +259,7 @@ def _from_files(
     hive = hive_schema(uri, refs, partitions)
     if format_ is Format.PARQUET:
         with ThreadPoolExecutor(READERS) as pool:
-            footers = list(pool.map(lambda ref: _footer(fs, ref), refs))
+            footers = list(pool.map(lambda ref: footer_of(fs, ref), refs))
         schemas = {ref.uri: footer.schema for ref, footer in zip(refs, footers, strict=True)}
         schema = common_schema(schemas)
         files = tuple(
@@ -301,63 +280,4 @@ def _from_files(
     columns = {n: t for n, t in schema.items() if n not in hive}
     return Input(
         str(uri), format_, files, pl.Schema({**columns, **hive}), tuple(hive), sampled=sampled
-    )
-
-
-# --- schemas ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Footer:
-    schema: pl.Schema
-    rows: int
-    row_groups: tuple[RowGroup, ...]
-
-
-def _footer(fs: Filesystem, ref: DataRef) -> _Footer:
-    """Schema, rows and row groups of a Parquet file, from its head and tail alone."""
-    damaged = "copy or write the file again, or leave it out"
-    if ref.size_bytes == 0:
-        raise DamagedFile(f"{display(ref)} is empty: no Parquet file has 0 bytes", hint=damaged)
-    tail_start = max(0, ref.size_bytes - FOOTER_BYTES)
-    tail = fs.read(ref, tail_start)
-    head = tail[:4] if tail_start == 0 else fs.read(ref, 0, 4)
-    if _ENCRYPTED_MAGIC in (head, tail[-4:]):
-        raise UnsupportedData(
-            f"{display(ref)} is encrypted Parquet", hint="decrypt it with the engine that wrote it"
-        )
-    if head != _PARQUET_MAGIC:
-        raise DamagedFile(
-            f"{display(ref)} is no Parquet file: it begins with {head!r}, not {_PARQUET_MAGIC!r}",
-            hint=damaged,
-        )
-    if ref.size_bytes < 12 or tail[-4:] != _PARQUET_MAGIC:
-        raise DamagedFile(
-            f"{display(ref)} is cut short: its Parquet footer is missing", hint=damaged
-        )
-    needed = int.from_bytes(tail[-8:-4], "little") + 8
-    if needed > ref.size_bytes:
-        raise DamagedFile(f"{display(ref)} has a broken Parquet footer", hint=damaged)
-    if needed > len(tail):
-        tail = fs.read(ref, ref.size_bytes - needed)
-    try:
-        metadata = pq.read_metadata(pa.BufferReader(tail))
-        schema = pl.read_parquet_schema(io.BytesIO(tail))
-    except (pa.ArrowException, OSError, pl.exceptions.PolarsError) as exc:
-        raise DamagedFile(
-            f"{display(ref)} has a broken Parquet footer: {first_line(exc)}", hint=damaged
-        ) from exc
-    for index in range(metadata.num_columns):
-        column = metadata.schema.column(index)
-        if column.physical_type == "INT96":
-            raise UnsupportedData(
-                f"{display(ref)}: column '{column.path}' has the old INT96 time stamps, whose"
-                " dates before 1677 and after 2262 would be wrapped",
-                hint="write it with time stamps in microseconds",
-            )
-    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
-    return _Footer(
-        pl.Schema(schema),
-        metadata.num_rows,
-        tuple(RowGroup(g.num_rows, g.total_byte_size) for g in groups),
     )

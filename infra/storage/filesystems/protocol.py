@@ -7,7 +7,7 @@ The classes behind this protocol use only calls that do neither.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -57,11 +57,16 @@ class Filesystem(Protocol):
         """
         ...
 
-    def download(self, ref: DataRef, path: Path) -> None:
-        """Stream the whole pinned version into ``path``, in bounded memory.
+    def download(
+        self, ref: DataRef, path: Path, ranges: Sequence[tuple[int, int]] | None = None
+    ) -> None:
+        """Stream the pinned version into ``path``, in bounded memory.
 
-        On any error ``path`` does not exist afterwards.
+        The file gets the object's size. On any error ``path`` does not exist afterwards.
 
+        Args:
+            ranges: Bytes ``[start, end)`` to bring; the others are holes in the file, which read
+                as zeros and take no room. ``None`` is the whole object.
         Raises:
             SourceChanged: The object is no longer that version, or changed on the way.
         """
