@@ -319,6 +319,16 @@ class Dataset:
     def __str__(self) -> str:
         return self.uri.display
 
+    def delta_table(self, version: int | None = None) -> DeltaTable:
+        """The table at ``version``, or as it is now, as `deltalake` opens it.
+
+        Raises:
+            NotFound: No table is there.
+            UnknownName: The table has no such version.
+            DamagedFile: Its log cannot be read.
+        """
+        return self._load(version)
+
     def _load(self, version: int | None = None) -> DeltaTable:
         try:
             return DeltaTable(

@@ -156,7 +156,12 @@ class S3(ObjectStore):
             "list_objects_v2", bucket, Prefix=prefix, MaxKeys=self.page_size, **following
         )
         refs = [
-            DataRef(str(Uri(Scheme.S3, bucket.bucket, row["Key"])), row["Size"], _version(row))
+            DataRef(
+                str(Uri(Scheme.S3, bucket.bucket, row["Key"])),
+                row["Size"],
+                _version(row),
+                row["LastModified"].timestamp(),
+            )
             for row in answer.get("Contents", ())
         ]
         return refs, answer.get("NextContinuationToken", "")

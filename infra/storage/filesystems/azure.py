@@ -10,7 +10,7 @@ import io
 import os
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -179,7 +179,10 @@ class Azure(ObjectStore):
         )
         # The first page only: each further one is asked for, and tried again, by itself.
         refs = [
-            self._ref(Uri(Scheme.AZURE, bucket.bucket, row.name), row.size, row.etag)
+            replace(
+                self._ref(Uri(Scheme.AZURE, bucket.bucket, row.name), row.size, row.etag),
+                modified=row.last_modified.timestamp(),
+            )
             async for row in await anext(pages)
             if not _is_folder(row.metadata)
         ]

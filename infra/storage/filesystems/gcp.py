@@ -14,6 +14,7 @@ import os
 import re
 import uuid
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -204,7 +205,7 @@ class Gcs(ObjectStore):
         parameters = {
             "prefix": prefix,
             "maxResults": str(self.page_size),
-            "fields": "nextPageToken,items(name,size,generation)",
+            "fields": "nextPageToken,items(name,size,generation,updated)",
         }
         if token:
             parameters["pageToken"] = token
@@ -307,7 +308,8 @@ class Gcs(ObjectStore):
 
 
 def _ref(uri: Uri, row: Mapping[str, Any]) -> DataRef:
-    return DataRef(str(uri), int(row.get("size", 0)), str(row["generation"]))
+    modified = datetime.fromisoformat(row["updated"]).timestamp() if "updated" in row else 0.0
+    return DataRef(str(uri), int(row.get("size", 0)), str(row["generation"]), modified)
 
 
 def _text(said: str | bytes) -> str:

@@ -230,7 +230,7 @@ def _temporary(uri: Uri) -> Iterator[Path]:
 
 def _ref(uri: Uri, found: os.stat_result) -> DataRef:
     version = f"{found.st_size}-{found.st_ino}-{found.st_mtime_ns}"
-    return DataRef(str(uri), found.st_size, version)
+    return DataRef(str(uri), found.st_size, version, found.st_mtime)
 
 
 def _identity(found: os.stat_result) -> tuple[int, int]:

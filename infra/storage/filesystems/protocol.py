@@ -39,7 +39,7 @@ class Filesystem(Protocol):
         """Every object below ``folder``, at any depth, in order of their keys.
 
         Always asked anew. Empty when nothing is there. Folder markers (a key that ends in a
-        slash) are left out.
+        slash) are left out. Each says when it was ``modified``.
 
         Raises:
             NotFound: The bucket does not exist.
