@@ -1,13 +1,11 @@
-"""What a run leaves beside its target: taken up where it is whole, in every store."""
+"""What a run leaves beside its target must do in every store. Each is a short subclass."""
 
 from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
-from tests.emulators.s3 import Moto
 
 from headwater.infra.errors import DamagedFile, UnsupportedData
 from headwater.infra.models import DataRef, Part, PartFile, PartReceipt, Slice
@@ -180,15 +178,3 @@ class RunFolderContract:
         fs = open_filesystem(uri)
         table = {**json.loads(fs.read(fs.stat(uri))), **fields}
         fs.write(uri, json.dumps(table).encode())
-
-
-class TestLocal(RunFolderContract):
-    @pytest.fixture
-    def target(self, tmp_path: Path) -> Uri:
-        return Uri.parse(str(tmp_path / "lake" / "table"))
-
-
-class TestS3(RunFolderContract):
-    @pytest.fixture
-    def target(self, moto: Moto) -> Uri:
-        return Uri.parse(f"s3://{moto.new_bucket()}/lake/table")
