@@ -75,11 +75,14 @@ class DataRef:
         uri: Canonical address (``str`` of a ``storage.uris.Uri``).
         size_bytes: Size of the whole object.
         version: Etag (S3, Azure), generation (GCS), or size, inode and modification time (local).
+        modified: When it was written, in seconds since 1970 by the store's clock; 0 where it was
+            not listed. It is no part of what is pinned.
     """
 
     uri: str
     size_bytes: int
     version: str
+    modified: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from headwater.infra.storage.runs import RunFolder
 from headwater.tasks.legs import release
 from headwater.tasks.prepare import Prepared
 from headwater.tasks.progress import MAX_TRIES, Processed, Progress, Tally, as_ours, lost_workers
-from headwater.tasks.scan import cut, cut_by_key, holds, part_bytes, whole
+from headwater.tasks.scan import STATE_PART_BYTES, cut, cut_by_key, holds, part_bytes, whole
 from headwater.tasks.spread import process_spread
 from headwater.tasks.stages import JobStage
 from headwater.tasks.transform import PartSpec, run_part
@@ -99,12 +99,14 @@ def _route(prepared: Prepared, candidate: Candidate, cut_bytes: int | None) -> _
         return _Route(cut(source, size), key)
     if job.keys and (parts := cut_by_key(source, job.keys, size)):
         return _Route(parts, f"{key}-keyed")
-    parts = cut(source, size)
-    if len(parts) > 1 and job.can_spread:
+    if job.can_spread:
         # States of aggregates are small, so they always meet; rows only where they have to.
         crossing = next(stage for stage in _stages(prepared) if stage.scope.kind != "rows")
+        if crossing.aggregates is not None:
+            size = cut_bytes or min(size, STATE_PART_BYTES)
         is_held = cut_bytes is None and holds(source, candidate.memory_gib_per_worker)
-        if crossing.aggregates is not None or not is_held:
+        parts = cut(source, size)
+        if len(parts) > 1 and (crossing.aggregates is not None or not is_held):
             return _Route(parts, f"{key}-spread", is_spread=True)
     return _Route(whole(source), key, is_one=True)
 

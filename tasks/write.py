@@ -16,6 +16,7 @@ from headwater.infra.models import PartFile
 from headwater.infra.storage.datasets import DATA_FOLDER, part_folder
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.retries import threads
+from headwater.infra.storage.runs import part_stem
 from headwater.infra.storage.types import partition_text
 from headwater.infra.storage.uris import Uri
 
@@ -42,7 +43,7 @@ class PartWriter:
     def __init__(self, target: Uri, run_key: str, index: int, tmp: Path) -> None:
         self._target = target
         self._base = target.path if target.is_local else tmp / "out"
-        self._stem = f"part-{run_key[:12]}-{index:05d}-{uuid.uuid4().hex[:8]}"
+        self._stem = f"{part_stem(run_key, index)}-{uuid.uuid4().hex[:8]}"
         self._written: dict[str, tuple[tuple[str, str | None], ...]] = {}
         self._refused: list[HeadwaterError] = []
 

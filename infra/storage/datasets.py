@@ -22,7 +22,6 @@ import os
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -215,7 +214,8 @@ class Dataset:
             return
         for ref in self._fs.list(self.uri):
             name = self.uri.relative(Uri.parse(ref.uri))
-            if not name.startswith((f"{STATE_FOLDER}/", f"{DATA_FOLDER}/")):
+            # In the log's folder, only what a writer was killed over can be left here.
+            if not name.startswith((f"{STATE_FOLDER}/", f"{DATA_FOLDER}/", f"{LOG_FOLDER}/")):
                 raise UnsupportedData(
                     f"the target {self.uri.display} is not empty and holds no table; found"
                     f" '{name}'",
@@ -319,6 +319,16 @@ class Dataset:
     def __str__(self) -> str:
         return self.uri.display
 
+    def delta_table(self, version: int | None = None) -> DeltaTable:
+        """The table at ``version``, or as it is now, as `deltalake` opens it.
+
+        Raises:
+            NotFound: No table is there.
+            UnknownName: The table has no such version.
+            DamagedFile: Its log cannot be read.
+        """
+        return self._load(version)
+
     def _load(self, version: int | None = None) -> DeltaTable:
         try:
             return DeltaTable(
@@ -343,24 +353,34 @@ class Dataset:
 
     def _load_or_create(self, schema: pl.Schema, partition_by: Sequence[str]) -> DeltaTable:
         if not self.exists():
-            if self.uri.is_local:
-                self.uri.path.mkdir(parents=True, exist_ok=True)
-            # A racing writer may have made it meanwhile; its empty table serves as well.
-            with suppress(CommitFailedError):
-                DeltaTable.create(
-                    self._fs.delta_uri(self.uri),
-                    _delta_schema(schema),
-                    mode="ignore",
-                    partition_by=list(partition_by),
-                    configuration={"delta.checkpointInterval": str(CHECKPOINT_INTERVAL)},
-                    storage_options=self._fs.delta_options(self.uri),
-                    commit_properties=CommitProperties(
-                        custom_metadata={_METADATA_KEY: json.dumps({"created": True})},
-                        # With a retry the loser would make an empty second version.
-                        max_commit_retries=0,
-                    ),
-                )
+            try:
+                self._create(schema, partition_by)
+            except (DeltaError, OSError) as exc:
+                # A racing writer may have made it meanwhile, and its empty table serves as well;
+                # or the store made ours and lost the answer.
+                if not self.exists():
+                    raise StoreUnavailable(
+                        f"the table {self.uri.display} could not be created: {first_line(exc)}",
+                        hint="run the same command again: finished parts are taken up",
+                    ) from exc
         return self._load()
+
+    def _create(self, schema: pl.Schema, partition_by: Sequence[str]) -> None:
+        if self.uri.is_local:
+            self.uri.path.mkdir(parents=True, exist_ok=True)
+        DeltaTable.create(
+            self._fs.delta_uri(self.uri),
+            _delta_schema(schema),
+            mode="ignore",
+            partition_by=list(partition_by),
+            configuration={"delta.checkpointInterval": str(CHECKPOINT_INTERVAL)},
+            storage_options=self._fs.delta_options(self.uri),
+            commit_properties=CommitProperties(
+                custom_metadata={_METADATA_KEY: json.dumps({"created": True})},
+                # With a retry the loser would make an empty second version.
+                max_commit_retries=0,
+            ),
+        )
 
     def _first_version(self) -> int:
         """Version of the first commit with rows: 1 where we created the table, else 0."""
@@ -532,12 +552,16 @@ def _has_committed(table: DeltaTable, app_id: str, revision: int) -> bool:
 
 
 def _is_of_log(ref: DataRef) -> bool:
-    """Whether this is an entry or a checkpoint, and no temporary file."""
-    return ref.uri.rpartition("/")[2].partition(".")[0].isdigit()
+    """Whether this is an entry or a checkpoint, and no temporary file.
+
+    On a disk, entry ``N.json`` is written as ``N.json#1`` first, which a kill can leave there.
+    """
+    stem, _, suffix = Uri.parse(ref.uri).name.partition(".")
+    return stem.isdigit() and "#" not in suffix
 
 
 def _log_version(ref: DataRef) -> int | None:
-    stem, dot, suffix = ref.uri.rpartition("/")[2].partition(".")
+    stem, dot, suffix = Uri.parse(ref.uri).name.partition(".")
     return int(stem) if dot and suffix == "json" and stem.isdigit() else None
 
 

@@ -7,79 +7,41 @@ do; a file of an unknown kind is named instead of skipped.
 
 from __future__ import annotations
 
-import io
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Literal
-from urllib.parse import unquote
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
-from fsspec.utils import glob_translate
 
 from headwater.infra.errors import (
-    DamagedFile,
-    DataError,
     InvalidRequest,
     NotFound,
     SchemaMismatch,
-    UnknownName,
-    UnsupportedData,
-    first_line,
 )
 from headwater.infra.models import DataRef, Format, InputSummary
-from headwater.infra.storage.datasets import LOG_FOLDER, Dataset, schema_diff
+from headwater.infra.storage.datasets import LOG_FOLDER, Dataset
+from headwater.infra.storage.drift import common_schema, require_same, widest
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.filesystems.protocol import Filesystem
+from headwater.infra.storage.footers import RowGroup, footer_of
+from headwater.infra.storage.hive import hive_schema, hive_values
+from headwater.infra.storage.listing import (
+    common_format,
+    is_marker,
+    matching,
+    not_found,
+    require_no_table_inside,
+    stat_or_none,
+)
 from headwater.infra.storage.retries import threads
-from headwater.infra.storage.staging import stage
-from headwater.infra.storage.types import NULL_FOLDER, column_of, partition_literal
+from headwater.infra.storage.text import require_no_new_keys, text_schema
+from headwater.infra.storage.types import column_of, partition_literal
 from headwater.infra.storage.uris import Uri
-from headwater.infra.units import KIB, MIB
-
-if TYPE_CHECKING:
-    from polars._typing import PolarsDataType
-
-SUFFIXES = {
-    ".parquet": Format.PARQUET,
-    ".parq": Format.PARQUET,
-    ".pq": Format.PARQUET,
-    ".csv": Format.CSV,
-    ".jsonl": Format.JSONL,
-    ".ndjson": Format.JSONL,
-    ".json": Format.JSONL,
-}
-_CODECS: dict[str, Literal["gzip", "zstd"]] = {".gz": "gzip", ".zst": "zstd"}
-COMPRESSED = tuple(_CODECS)
 
 READERS = 16
 """Files whose schema is read together."""
-
-FOOTER_BYTES = 64 * KIB
-"""Read from the end of a Parquet file at first; most footers fit, a longer one takes a second."""
-
-SAMPLE_BYTES = 32 * MIB
-"""Text files up to this size are read whole to infer their types; of a longer one, this much."""
-
-_PARQUET_MAGIC = b"PAR1"
-_ENCRYPTED_MAGIC = b"PARE"
-_HIVE = re.compile(r"(?:^|/)([^/=]+)=([^/]*)(?=/)")
-_INTEGER = re.compile(r"^(0|-?[1-9][0-9]{0,17})$")
-
-
-@dataclass(frozen=True, slots=True)
-class RowGroup:
-    """A run of rows that a Parquet file keeps together."""
-
-    rows: int
-    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +126,7 @@ def open_input(sources: Sequence[str], *, version: int | None = None) -> Input:
     if len(found) == 1:
         return first
     for other in found[1:]:
-        _require_same(first.uri, first.schema, other.uri, other.schema)
+        require_same(first.uri, first.schema, other.uri, other.schema)
     return replace(
         first,
         uri=", ".join(one.uri for one in found),
@@ -204,7 +166,7 @@ def read_slice(
         case Format.JSONL:
             types = {n: t for n, t in source.schema.items() if n not in source.partition_by}
             if source.sampled:
-                _require_no_new_keys(path, types)
+                require_no_new_keys(path, types)
             frame = pl.scan_ndjson(path, schema=types)
     if first_row or rows is not None:
         frame = frame.slice(first_row, rows)
@@ -227,7 +189,7 @@ def _resolve(source: str, version: int | None) -> Input:
     given = Uri.parse(source)
     fs = open_filesystem(given)
     uri = fs.canonical(given)
-    single = _stat_or_none(fs, uri)
+    single = stat_or_none(fs, uri)
     root = uri.glob_root if single is None else None
     if single is None and root is None and next(fs.list(uri / LOG_FOLDER), None) is not None:
         return _from_table(fs, uri, version)
@@ -239,12 +201,12 @@ def _resolve(source: str, version: int | None) -> Input:
     if single is not None:
         return _from_files(fs, uri, [single], partitioned=False)
     if root is not None:
-        return _from_files(fs, root, _matching(fs, uri, root), partitioned=True, named=uri)
+        return _from_files(fs, root, matching(fs, uri, root), partitioned=True, named=uri)
     refs = list(fs.list(uri))
     if not refs:
-        raise _not_found(fs, uri)
-    _require_no_table_inside(uri, refs, refs)
-    return _from_files(fs, uri, [r for r in refs if not _is_marker(uri, r)], partitioned=True)
+        raise not_found(fs, uri)
+    require_no_table_inside(uri, refs, refs)
+    return _from_files(fs, uri, [r for r in refs if not is_marker(uri, r)], partitioned=True)
 
 
 def _from_table(fs: Filesystem, uri: Uri, version: int | None) -> Input:
@@ -263,7 +225,7 @@ def _from_table(fs: Filesystem, uri: Uri, version: int | None) -> Input:
     # The log names a file and its size; the store adds the version that pins it.
     with threads(READERS) as pool:
         refs = list(pool.map(lambda f: fs.stat(uri / f.path), snapshot.files))
-        footers = list(pool.map(lambda ref: _footer(fs, ref), refs))
+        footers = list(pool.map(lambda ref: footer_of(fs, ref), refs))
     files = tuple(
         InputFile(ref, footer.rows, footer.row_groups, file.partition)
         for ref, footer, file in zip(refs, footers, snapshot.files, strict=True)
@@ -292,14 +254,14 @@ def _from_files(
             f"{uri.display} holds no data, only markers (names that begin with '_' or '.')",
             hint="check the address",
         )
-    format_ = _format(uri, refs)
-    partitions = [_hive_values(root, ref) if partitioned else () for ref in refs]
-    hive = _hive_schema(uri, refs, partitions)
+    format_ = common_format(uri, refs)
+    partitions = [hive_values(root, ref) if partitioned else () for ref in refs]
+    hive = hive_schema(uri, refs, partitions)
     if format_ is Format.PARQUET:
         with threads(READERS) as pool:
-            footers = list(pool.map(lambda ref: _footer(fs, ref), refs))
+            footers = list(pool.map(lambda ref: footer_of(fs, ref), refs))
         schemas = {ref.uri: footer.schema for ref, footer in zip(refs, footers, strict=True)}
-        schema = _common_schema(schemas)
+        schema = common_schema(schemas)
         files = tuple(
             InputFile(ref, footer.rows, footer.row_groups, partition)
             for ref, footer, partition in zip(refs, footers, partitions, strict=True)
@@ -307,8 +269,8 @@ def _from_files(
         sampled = False
     else:
         with TemporaryDirectory(prefix="headwater-") as tmp, threads(READERS) as pool:
-            samples = list(pool.map(lambda ref: _text_schema(fs, ref, format_, Path(tmp)), refs))
-        schema = _widest({ref.uri: s.schema for ref, s in zip(refs, samples, strict=True)}, format_)
+            samples = list(pool.map(lambda ref: text_schema(fs, ref, format_, Path(tmp)), refs))
+        schema = widest({ref.uri: s.schema for ref, s in zip(refs, samples, strict=True)}, format_)
         files = tuple(
             InputFile(ref, partition=partition)
             for ref, partition in zip(refs, partitions, strict=True)
@@ -319,344 +281,3 @@ def _from_files(
     return Input(
         str(uri), format_, files, pl.Schema({**columns, **hive}), tuple(hive), sampled=sampled
     )
-
-
-# --- which files -----------------------------------------------------------------------------
-
-
-def _stat_or_none(fs: Filesystem, uri: Uri) -> DataRef | None:
-    if uri.is_folder_like:
-        return None
-    try:
-        return fs.stat(uri)
-    except NotFound:
-        return None
-
-
-def _not_found(fs: Filesystem, uri: Uri) -> NotFound:
-    if uri.is_local:
-        if uri.path.is_dir():
-            return NotFound(f"the folder {uri.display} is empty", hint="check the address")
-        parent = uri.path.parent
-        names = [p.name for p in parent.iterdir()] if parent.is_dir() else []
-        near = UnknownName.of("file or folder", uri.name, names).hint if names else ""
-        return NotFound(f"{uri.display} does not exist", hint=near or f"no folder {parent}")
-    folder = replace(uri, key=uri.key.rstrip("/").rpartition("/")[0])
-    names = sorted({folder.relative(Uri.parse(r.uri)).split("/")[0] for r in fs.list(folder)})
-    hint = UnknownName.of("object", uri.name, names).hint if names else f"nothing is in {folder}"
-    return NotFound(f"nothing is at {uri}", hint=hint)
-
-
-def _matching(fs: Filesystem, uri: Uri, root: Uri) -> list[DataRef]:
-    """The files that the pattern ``uri`` means; markers only where it spells their beginning."""
-    pattern = re.compile(glob_translate(uri.key))
-    refs = list(fs.list(root))
-    found = [ref for ref in refs if pattern.match(Uri.parse(ref.uri).key)]
-    _require_no_table_inside(uri, refs, found)
-    if not any(step.startswith(("_", ".")) for step in root.relative(uri).split("/")):
-        found = [ref for ref in found if not _is_marker(root, ref)]
-    if not found:
-        raise NotFound(
-            f"no file matches {uri.display}",
-            hint="'*' stays inside one folder, '**' goes through all; quote it from the shell",
-        )
-    return found
-
-
-def _require_no_table_inside(
-    uri: Uri, listed: Sequence[DataRef], wanted: Sequence[DataRef]
-) -> None:
-    """Refuse ``wanted`` files that belong to a table, as ``listed`` logs tell."""
-    inside = f"/{LOG_FOLDER}/"
-    roots = {ref.uri.split(inside)[0] for ref in listed if inside in ref.uri}
-    tables = sorted(r for r in roots if any(ref.uri.startswith(f"{r}/") for ref in wanted))
-    if tables:
-        names = ", ".join(Uri.parse(t).display for t in tables[:3])
-        raise UnsupportedData(
-            f"{uri.display} holds tables, whose files must be read through their log: {names}",
-            hint="name the table itself as the source",
-        )
-
-
-def _is_marker(root: Uri, ref: DataRef) -> bool:
-    steps = root.relative(Uri.parse(ref.uri)).split("/")
-    return any(step.startswith(("_", ".")) and "=" not in step for step in steps)
-
-
-def _format(uri: Uri, refs: Sequence[DataRef]) -> Format:
-    by_format: dict[Format, DataRef] = {}
-    unknown = []
-    for ref in refs:
-        format_ = _format_of(ref.uri)
-        if format_ is None:
-            unknown.append(ref)
-        else:
-            by_format.setdefault(format_, ref)
-    if unknown:
-        raise UnsupportedData(
-            f"{_display(unknown[0])} is no known kind of data"
-            + (f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""),
-            hint=f"known: {', '.join(SUFFIXES)}, text also with {' or '.join(COMPRESSED)};"
-            " a glob such as FOLDER/*.csv takes some files of a folder",
-        )
-    if len(by_format) > 1:
-        said = ", ".join(f"{Uri.parse(r.uri).name} is {f}" for f, r in by_format.items())
-        raise UnsupportedData(
-            f"{uri.display} holds several kinds of data: {said}",
-            hint="a glob such as FOLDER/*.csv takes one of them",
-        )
-    return next(iter(by_format))
-
-
-def _format_of(uri: str) -> Format | None:
-    name = uri.rpartition("/")[2].lower()
-    for suffix in COMPRESSED:
-        if name.endswith(suffix):
-            inner = _format_of(name.removesuffix(suffix))
-            return None if inner is Format.PARQUET else inner
-    return next((f for suffix, f in SUFFIXES.items() if name.endswith(suffix)), None)
-
-
-def _display(ref: DataRef) -> str:
-    return Uri.parse(ref.uri).display
-
-
-# --- values in folder names ------------------------------------------------------------------
-
-
-def _hive_values(root: Uri, ref: DataRef) -> tuple[tuple[str, str | None], ...]:
-    below = root.relative(Uri.parse(ref.uri))
-    return tuple(
-        (unquote(name), None if text == NULL_FOLDER else unquote(text))
-        for name, text in _HIVE.findall(below)
-    )
-
-
-def _hive_schema(
-    uri: Uri, refs: Sequence[DataRef], partitions: Sequence[tuple[tuple[str, str | None], ...]]
-) -> dict[str, pl.DataType]:
-    names = tuple(name for name, _ in partitions[0])
-    for ref, partition in zip(refs, partitions, strict=True):
-        if tuple(name for name, _ in partition) != names:
-            raise SchemaMismatch(
-                f"folders below {uri.display} name different columns: {_display(refs[0])} and"
-                f" {_display(ref)}",
-                hint="name one of the folders as the source",
-            )
-    values: dict[str, set[str | None]] = {name: set() for name in names}
-    for partition in partitions:
-        for name, text in partition:
-            values[name].add(text)
-    return {name: _type_of_texts(texts) for name, texts in values.items()}
-
-
-def _type_of_texts(texts: Iterable[str | None]) -> pl.DataType:
-    """Integers and dates only where every value reads back as the same text."""
-    known = [t for t in texts if t is not None]
-    if known and all(_INTEGER.match(t) for t in known):
-        return pl.Int64()
-    if known and all(_is_date(t) for t in known):
-        return pl.Date()
-    return pl.String()
-
-
-def _is_date(text: str) -> bool:
-    try:
-        return date.fromisoformat(text).isoformat() == text
-    except ValueError:
-        return False
-
-
-# --- schemas ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Footer:
-    schema: pl.Schema
-    rows: int
-    row_groups: tuple[RowGroup, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _TextSchema:
-    schema: pl.Schema
-    cut: bool
-
-
-def _footer(fs: Filesystem, ref: DataRef) -> _Footer:
-    """Schema, rows and row groups of a Parquet file, from its head and tail alone."""
-    damaged = "copy or write the file again, or leave it out"
-    if ref.size_bytes == 0:
-        raise DamagedFile(f"{_display(ref)} is empty: no Parquet file has 0 bytes", hint=damaged)
-    tail_start = max(0, ref.size_bytes - FOOTER_BYTES)
-    tail = fs.read(ref, tail_start)
-    head = tail[:4] if tail_start == 0 else fs.read(ref, 0, 4)
-    if _ENCRYPTED_MAGIC in (head, tail[-4:]):
-        raise UnsupportedData(
-            f"{_display(ref)} is encrypted Parquet", hint="decrypt it with the engine that wrote it"
-        )
-    if head != _PARQUET_MAGIC:
-        raise DamagedFile(
-            f"{_display(ref)} is no Parquet file: it begins with {head!r}, not {_PARQUET_MAGIC!r}",
-            hint=damaged,
-        )
-    if ref.size_bytes < 12 or tail[-4:] != _PARQUET_MAGIC:
-        raise DamagedFile(
-            f"{_display(ref)} is cut short: its Parquet footer is missing", hint=damaged
-        )
-    needed = int.from_bytes(tail[-8:-4], "little") + 8
-    if needed > ref.size_bytes:
-        raise DamagedFile(f"{_display(ref)} has a broken Parquet footer", hint=damaged)
-    if needed > len(tail):
-        tail = fs.read(ref, ref.size_bytes - needed)
-    try:
-        metadata = pq.read_metadata(pa.BufferReader(tail))
-        schema = pl.read_parquet_schema(io.BytesIO(tail))
-    except (pa.ArrowException, OSError, pl.exceptions.PolarsError) as exc:
-        raise DamagedFile(
-            f"{_display(ref)} has a broken Parquet footer: {first_line(exc)}", hint=damaged
-        ) from exc
-    for index in range(metadata.num_columns):
-        column = metadata.schema.column(index)
-        if column.physical_type == "INT96":
-            raise UnsupportedData(
-                f"{_display(ref)}: column '{column.path}' has the old INT96 time stamps, whose"
-                " dates before 1677 and after 2262 would be wrapped",
-                hint="write it with time stamps in microseconds",
-            )
-    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
-    return _Footer(
-        pl.Schema(schema),
-        metadata.num_rows,
-        tuple(RowGroup(g.num_rows, g.total_byte_size) for g in groups),
-    )
-
-
-def _common_schema(schemas: Mapping[str, pl.Schema]) -> pl.Schema:
-    files = iter(schemas.items())
-    first_uri, first = next(files)
-    for uri, schema in files:
-        _require_same(first_uri, first, uri, schema)
-    return first
-
-
-def _require_same(first_uri: str, first: pl.Schema, uri: str, schema: pl.Schema) -> None:
-    """Columns and types must agree; their order may differ."""
-    if dict(first) != dict(schema):
-        here, there = Uri.parse(uri).display, Uri.parse(first_uri).display
-        raise SchemaMismatch(
-            f"{here} differs from {there} (there):\n{schema_diff(first, schema)}",
-            hint="name files of one schema, or bring them to one first",
-        )
-
-
-def _text_schema(fs: Filesystem, ref: DataRef, format_: Format, tmp: Path) -> _TextSchema:
-    """Columns and types of a text file, from all of it or from its first lines."""
-    with ExitStack() as stack:
-        whole = ref.size_bytes <= SAMPLE_BYTES
-        if whole:
-            path = stack.enter_context(stage(ref, directory=tmp)).path
-            data: Path | bytes = path
-        else:
-            data = _first_lines(fs, ref)
-        try:
-            schema = _infer(data, format_) if ref.size_bytes else pl.Schema()
-            if not schema:
-                raise pl.exceptions.NoDataError("no column")
-        except pl.exceptions.NoDataError:
-            raise DamagedFile(
-                f"{_display(ref)} is empty: it has not even a header",
-                hint="leave it out, or write it with its header",
-            ) from None
-        except pl.exceptions.PolarsError as exc:
-            raise DamagedFile(
-                f"{_display(ref)} cannot be read as {format_.value}: {first_line(exc)}",
-                hint="check the file around that place",
-            ) from exc
-    return _TextSchema(schema, cut=not whole)
-
-
-def _infer(data: Path | bytes, format_: Format) -> pl.Schema:
-    if format_ is Format.CSV:
-        source = data if isinstance(data, Path) else io.BytesIO(data)
-        schema = pl.scan_csv(source, infer_schema_length=None, glob=False).collect_schema()
-        if any("\0" in name for name in schema):
-            raise pl.exceptions.ComputeError("it holds NUL bytes, so it is no text")
-        return schema
-    source = data if isinstance(data, Path) else io.BytesIO(data)
-    return pl.scan_ndjson(source, infer_schema_length=None).collect_schema()
-
-
-def _first_lines(fs: Filesystem, ref: DataRef) -> bytes:
-    """About ``SAMPLE_BYTES`` of text from the beginning, up to the end of a line."""
-    data = fs.read(ref, 0, SAMPLE_BYTES)
-    codec = _CODECS.get(ref.uri[ref.uri.rfind(".") :].lower())
-    if codec is not None:
-        unpacked = bytearray()
-        stream = pa.CompressedInputStream(pa.BufferReader(data), codec)
-        try:
-            while len(unpacked) < SAMPLE_BYTES:
-                if not (chunk := stream.read(MIB)):
-                    break
-                unpacked += chunk
-        except (OSError, pa.ArrowException):
-            pass  # the sample ends in the middle of a frame; what came before it is good
-        data = bytes(unpacked)
-    return data[: data.rfind(b"\n") + 1]
-
-
-def _widest(schemas: Mapping[str, pl.Schema], format_: Format) -> pl.Schema:
-    """One schema for all files: types widened, columns as the first file orders them.
-
-    CSV files must have the same columns. A key may be missing from a JSON line, so files of
-    JSON lines may differ.
-    """
-    files = iter(schemas.items())
-    first_uri, first = next(files)
-    merged: dict[str, pl.DataType] = dict(first)
-    for uri, schema in files:
-        if format_ is Format.CSV and set(schema) != set(first):
-            _require_same(first_uri, first, uri, schema)
-        for name, dtype in schema.items():
-            merged[name] = _wider(merged.get(name, dtype), dtype, name, uri)
-    return pl.Schema({n: pl.String() if t == pl.Null() else t for n, t in merged.items()})
-
-
-def _wider(one: pl.DataType, other: pl.DataType, column: str, uri: str) -> pl.DataType:
-    if one == other:
-        return one
-    empty = [pl.DataFrame(schema={column: dtype}) for dtype in (one, other)]
-    try:
-        if pl.Boolean() in (one, other) and not {pl.String(), pl.Null()} & {one, other}:
-            # Polars counts true as 1, but reads no "true" as a number.
-            raise pl.exceptions.SchemaError("true and false are no numbers")
-        return pl.concat(empty, how="vertical_relaxed").schema[column]
-    except pl.exceptions.PolarsError as exc:
-        raise SchemaMismatch(
-            f"column '{column}' is {other} in {Uri.parse(uri).display} and {one} in files before"
-            " it",
-            hint="name files of one schema, or bring them to one first",
-        ) from exc
-
-
-def _require_no_new_keys(path: Path, types: Mapping[str, pl.DataType]) -> None:
-    """Refuse keys that came after the sample: reading with the schema would drop them."""
-    found = pl.scan_ndjson(path, infer_schema_length=None).collect_schema()
-    if new := [*_new_keys(pl.Struct(found), pl.Struct(types), "")]:
-        raise DataError(
-            f"keys {', '.join(new)} appear only after the first {SAMPLE_BYTES // MIB} MiB",
-            hint="put a line that has every key first",
-        )
-
-
-def _new_keys(found: PolarsDataType, have: PolarsDataType, prefix: str) -> Iterator[str]:
-    """Keys of ``found``, at any depth, that ``have`` lacks."""
-    if isinstance(found, pl.List) and isinstance(have, pl.List):
-        yield from _new_keys(found.inner, have.inner, prefix)
-    elif isinstance(found, pl.Struct) and isinstance(have, pl.Struct):
-        known = {field.name: field.dtype for field in have.fields}
-        for field in found.fields:
-            if field.name not in known:
-                yield f"{prefix}{field.name}"
-            else:
-                yield from _new_keys(field.dtype, known[field.name], f"{prefix}{field.name}.")

@@ -26,7 +26,7 @@ from headwater.infra.errors import (
     UnsupportedData,
 )
 from headwater.infra.models import Format
-from headwater.infra.storage import inputs
+from headwater.infra.storage import text
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.inputs import Input, open_input, read_slice
 from headwater.infra.storage.staging import stage
@@ -512,7 +512,7 @@ class InputContract:
     def test_keys_that_come_after_the_sample_are_named(
         self, write: Write, rows: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(inputs, "SAMPLE_BYTES", 30)
+        monkeypatch.setattr(text, "SAMPLE_BYTES", 30)
         early, late = b'{"n": 1, "in": [{"a": 1}]}\n', b'{"n": 2, "in": [{"b": 1}], "m": 1}\n'
         uri = write("a.jsonl", early + late)
 

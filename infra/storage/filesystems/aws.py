@@ -30,6 +30,7 @@ from headwater.infra.storage.filesystems.objects import (
     Failure,
     Kind,
     ObjectStore,
+    delta_tries,
 )
 from headwater.infra.storage.uris import Scheme, Uri
 
@@ -161,7 +162,12 @@ class S3(ObjectStore):
             "list_objects_v2", bucket, Prefix=prefix, MaxKeys=self.page_size, **following
         )
         refs = [
-            DataRef(str(Uri(Scheme.S3, bucket.bucket, row["Key"])), row["Size"], _version(row))
+            DataRef(
+                str(Uri(Scheme.S3, bucket.bucket, row["Key"])),
+                row["Size"],
+                _version(row),
+                row["LastModified"].timestamp(),
+            )
             for row in answer.get("Contents", ())
         ]
         return refs, answer.get("NextContinuationToken", "")
@@ -239,7 +245,7 @@ class S3(ObjectStore):
         if found is None:
             raise boto.NoCredentialsError
         credentials = await found.get_frozen_credentials()
-        options = {
+        options = delta_tries() | {
             "AWS_ACCESS_KEY_ID": credentials.access_key,
             "AWS_SECRET_ACCESS_KEY": credentials.secret_key,
             "AWS_REGION": region,

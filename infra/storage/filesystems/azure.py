@@ -10,7 +10,7 @@ import io
 import os
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -35,6 +35,7 @@ from headwater.infra.storage.filesystems.objects import (
     Failure,
     Kind,
     ObjectStore,
+    delta_tries,
 )
 from headwater.infra.storage.retries import count_retry
 from headwater.infra.storage.uris import Scheme, Uri
@@ -185,7 +186,10 @@ class Azure(ObjectStore):
         )
         # The first page only: each further one is asked for, and tried again, by itself.
         refs = [
-            self._ref(Uri(Scheme.AZURE, bucket.bucket, row.name), row.size, row.etag)
+            replace(
+                self._ref(Uri(Scheme.AZURE, bucket.bucket, row.name), row.size, row.etag),
+                modified=row.last_modified.timestamp(),
+            )
             async for row in await anext(pages)
             if not _is_folder(row.metadata)
         ]
@@ -239,7 +243,7 @@ class Azure(ObjectStore):
 
     async def _delta_options(self) -> dict[str, str]:
         access = self._access
-        options = {
+        options = delta_tries() | {
             "azure_storage_account_name": access.account,
             "azure_endpoint": access.endpoint,
         }

@@ -14,6 +14,7 @@ import os
 import re
 import uuid
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -35,6 +36,7 @@ from headwater.infra.storage.filesystems.objects import (
     Failure,
     Kind,
     ObjectStore,
+    delta_tries,
 )
 from headwater.infra.storage.uris import Scheme, Uri
 
@@ -130,11 +132,13 @@ class Gcs(ObjectStore):
                 "private_key": "",
                 "private_key_id": "",
             }
-            return {"google_service_account_key": json.dumps(key)}
+            return delta_tries() | {"google_service_account_key": json.dumps(key)}
         if self._fs.credentials.credentials is None:
-            return {"google_skip_signature": "true"}
-        named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS", "")
-        return {"google_application_credentials": str(Path(named).expanduser())} if named else {}
+            return delta_tries() | {"google_skip_signature": "true"}
+        if named := os.environ.get("GOOGLE_APPLICATION_CREDENTIALS", ""):
+            path = str(Path(named).expanduser())
+            return delta_tries() | {"google_application_credentials": path}
+        return delta_tries()
 
     def classify(self, error: Exception) -> Failure:
         """See ``ObjectStore.classify``."""
@@ -207,7 +211,7 @@ class Gcs(ObjectStore):
         parameters = {
             "prefix": prefix,
             "maxResults": str(self.page_size),
-            "fields": "nextPageToken,items(name,size,generation)",
+            "fields": "nextPageToken,items(name,size,generation,updated)",
         }
         if token:
             parameters["pageToken"] = token
@@ -310,7 +314,8 @@ class Gcs(ObjectStore):
 
 
 def _ref(uri: Uri, row: Mapping[str, Any]) -> DataRef:
-    return DataRef(str(uri), int(row.get("size", 0)), str(row["generation"]))
+    modified = datetime.fromisoformat(row["updated"]).timestamp() if "updated" in row else 0.0
+    return DataRef(str(uri), int(row.get("size", 0)), str(row["generation"]), modified)
 
 
 def _text(said: str | bytes) -> str:
