@@ -36,6 +36,7 @@ from headwater.infra.models import (
 from headwater.infra.profiles import ClusterProfile
 from headwater.infra.storage.datasets import Commit, Dataset
 from headwater.infra.storage.receipts import ReceiptStore
+from headwater.infra.storage.retries import counting
 from headwater.infra.storage.uris import Uri
 from headwater.tasks.prepare import Prepared, check_follow_up, prepare
 from headwater.tasks.process import process
@@ -87,6 +88,7 @@ class EtlRun:
         self._committed: Commit | None = None
         self._progress: Progress | None = None
         self._cluster: Cluster | None = None
+        self._store_retries = 0
         self.then = tuple(self._follow_up(following) for following in then)
 
     def _follow_up(self, request: JobRequest) -> EtlRun:
@@ -224,12 +226,14 @@ class EtlRun:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Count the time of the block under ``name`` in the receipt."""
+        """Count the block in the receipt: its time under ``name``, and its store calls."""
         begun = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._seconds[name] = time.perf_counter() - begun
+        with counting() as retries:
+            try:
+                yield
+            finally:
+                self._seconds[name] = time.perf_counter() - begun
+                self._store_retries += retries.count
 
     def receipt(self, error: BaseException | None = None) -> RunReceipt:
         """What the run leaves behind, as it stands now.
@@ -269,6 +273,7 @@ class EtlRun:
             engine=self._engine(),
             device=self._device(),
             gpu_fallbacks=sum(r.gpu_fallbacks for r in receipts),
+            store_retries=self._store_retries + (counted.store_retries if counted else 0),
             window=self.request.window,
             plan=self._plan if self._plan.candidates else None,
             tries=self._tries,

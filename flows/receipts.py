@@ -59,6 +59,8 @@ def receipt_rows(receipt: RunReceipt, *, folder: Path | None = None) -> list[tup
             ("parts", f"{receipt.parts:,}{taken}{retries}"),
             ("engine", _engine(receipt)),
         ]
+        if receipt.store_retries:
+            rows.append(("store calls", f"{receipt.store_retries:,} made again"))
     phases = ", ".join(f"{name} {human_seconds(s)}" for name, s in receipt.seconds.items())
     spent = (receipt.finished - receipt.started).total_seconds()
     rows.append(("time", human_seconds(spent) + (f" ({phases})" if phases else "")))

@@ -43,9 +43,13 @@ class HeadwaterError(Exception):
     Args:
         message: What happened, with the values.
         hint: The next act, as an imperative; empty when the message already says it.
+
+    Attributes:
+        store_retries: Calls to stores that were made again before it happened, where counted.
     """
 
     retry: ClassVar[Retry] = "never"
+    store_retries: int = 0
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)

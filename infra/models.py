@@ -156,6 +156,7 @@ class PartReceipt:
         worker: Address of the Dask worker.
         device: What it computed on.
         gpu_fallbacks: Plans that the GPU engine handed to the CPU.
+        store_retries: Calls to stores that were made again (busy store, cut answer, no answer).
     """
 
     index: int
@@ -168,6 +169,7 @@ class PartReceipt:
     worker: str
     device: Device = Device.CPU
     gpu_fallbacks: int = 0
+    store_retries: int = 0
     version: int = RECEIPT_VERSION
 
 
@@ -301,6 +303,7 @@ class RunReceipt:
         seconds: Wall seconds by phase; the phases are in the order they happened.
         resumed_parts: Parts that an earlier attempt had finished and this one took up.
         retries: Parts that were tried again after an error, and parts whose worker was lost.
+        store_retries: Calls to stores that were made again, by the driver and in all parts.
         cost_usd: Metered cost; ``None`` where nothing is billed or no price is known.
         error: Message of what stopped the run; empty when nothing did.
         approximate: How far each column made by a sketch may be off, by its name.
@@ -330,6 +333,7 @@ class RunReceipt:
     engine: str
     device: str
     gpu_fallbacks: int = 0
+    store_retries: int = 0
     window: Window | None = None
     plan: Plan | None = None
     tries: tuple[LaunchTry, ...] = ()

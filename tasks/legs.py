@@ -21,6 +21,7 @@ import polars as pl
 
 from headwater.infra.errors import HeadwaterError, PartFailed, first_line
 from headwater.infra.models import Part, PartReceipt
+from headwater.infra.storage.retries import StoreRetries, counting
 from headwater.infra.storage.runs import RunFolder
 from headwater.infra.storage.types import column_of
 from headwater.infra.storage.uris import Uri
@@ -110,11 +111,13 @@ class Outcome:
     Attributes:
         retries: Tries that failed before the one that did not.
         size_bytes: In memory, of the state that the leg gave, where it gave one.
+        store_retries: Calls to stores that were made again, where no receipt tells of them.
     """
 
     receipt: PartReceipt | None
     retries: int = 0
     size_bytes: int = 0
+    store_retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,15 +146,26 @@ def run_leg(
     Raises:
         HeadwaterError: As ``transform.run_part`` does.
     """
-    for retries in range(MAX_TRIES):
-        try:
-            value, work = _run_leg(leg, spec, arrived, beside)
-        except HeadwaterError as exc:
-            if exc.retry == "never" or retries == MAX_TRIES - 1:
-                raise
-        else:
-            return value, Outcome(work.receipt, retries, work.size_bytes)
+    with counting() as of_stores:
+        for retries in range(MAX_TRIES):
+            try:
+                value, work = _run_leg(leg, spec, arrived, beside)
+                return value, _outcome(work, retries, of_stores)
+            except HeadwaterError as exc:
+                if exc.retry == "never" or retries == MAX_TRIES - 1:
+                    raise
     raise AssertionError("the last try returns or raises")
+
+
+def _outcome(work: Work, retries: int, of_stores: StoreRetries) -> Outcome:
+    """What the driver hears; the receipt, where there is one, is left in the store first."""
+    if work.receipt is None:
+        return Outcome(None, retries, work.size_bytes, of_stores.count)
+    receipt = replace(work.receipt, store_retries=of_stores.count)
+    RunFolder(Uri.parse(work.spec.target), work.spec.attempt_key).leave(receipt)
+    # Leaving it may have taken tries as well.
+    receipt = replace(receipt, store_retries=of_stores.count)
+    return Outcome(receipt, retries, work.size_bytes)
 
 
 def _run_leg(leg: Leg, spec: PartSpec, arrived: object, beside: object) -> tuple[object, Work]:
@@ -186,8 +200,6 @@ def _run_leg(leg: Leg, spec: PartSpec, arrived: object, beside: object) -> tuple
                         frame = stage.apply(frame, sides)
                 value = leg.tail.close(frame, schema, work)
             stack.close()  # checks that local inputs are still what was pinned
-    if work.receipt is not None:
-        RunFolder(Uri.parse(spec.target), spec.attempt_key).leave(work.receipt)
     return value, work
 
 

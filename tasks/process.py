@@ -169,8 +169,10 @@ class _Run:
     def _failed(self, index: int, exc: BaseException) -> Part:
         """The part to try again, or the error that ends the run."""
         ours = as_ours(exc, f"part {index}")
+        self.tally.store_retries += ours.store_retries
         self._tries[index] += 1
         if ours is not exc or ours.retry == "never" or self._tries[index] >= MAX_TRIES:
+            self.tally.tell()
             raise ours from (None if ours is exc else exc)
         self.tally.retries += 1
         self.tally.tell()

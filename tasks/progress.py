@@ -20,13 +20,14 @@ MAX_TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is; ``rows`` and ``parts`` count what earlier attempts had done, too."""
+    """How far a run is; all but ``retries`` counts what earlier attempts had done, too."""
 
     parts: int
     parts_done: int
     rows_in: int
     rows_out: int
     retries: int
+    store_retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,8 @@ class Tally:
     ) -> None:
         self.parts = parts
         self.retries = 0
+        self.store_retries = 0
+        """Of tries that failed, and of work that leaves no receipt."""
         self._receipts = dict(finished)
         self._resumed = len(finished)
         self._on_progress = on_progress
@@ -79,6 +82,7 @@ class Tally:
                 sum(r.rows_in for r in receipts),
                 sum(r.rows_out for r in receipts),
                 self.retries,
+                self.store_retries + sum(r.store_retries for r in receipts),
             )
         )
 

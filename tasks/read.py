@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +15,7 @@ import polars as pl
 from headwater.infra.errors import DamagedFile, HeadwaterError, StoreUnavailable, first_line
 from headwater.infra.models import DataRef, Part, Slice
 from headwater.infra.storage.inputs import Input, read_slice
+from headwater.infra.storage.retries import threads
 from headwater.infra.storage.staging import StagedFile, stage
 from headwater.infra.storage.uris import Uri
 
@@ -27,7 +27,7 @@ def stage_all(stack: ExitStack, refs: Sequence[DataRef], tmp: Path) -> list[Stag
     """Every file, brought together while ``stack`` is open; one named twice comes once."""
     unique = list(dict.fromkeys(refs))
     managers = [stage(ref, directory=tmp) for ref in unique]
-    with ThreadPoolExecutor(min(STAGERS, len(managers) or 1)) as pool:
+    with threads(min(STAGERS, len(managers) or 1)) as pool:
         entered = list(pool.map(lambda manager: manager.__enter__(), managers))
     for manager in managers:
         stack.push(manager)

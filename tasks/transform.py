@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -25,6 +25,7 @@ from headwater.infra.errors import (
 )
 from headwater.infra.models import Device, Part, PartFile, PartReceipt
 from headwater.infra.storage.inputs import Input
+from headwater.infra.storage.retries import counting
 from headwater.infra.storage.runs import RunFolder
 from headwater.infra.storage.types import conform, finer_than_kept
 from headwater.infra.storage.uris import Uri
@@ -96,6 +97,14 @@ def run_part(part: Part, spec: PartSpec) -> PartReceipt:
         SourceChanged: An input is no longer the pinned version.
         PartFailed: The job failed on the part's rows.
     """
+    with counting() as retries:
+        receipt = replace(_run_part(part, spec), store_retries=retries.count)
+        RunFolder(Uri.parse(spec.target), spec.attempt_key).leave(receipt)
+    # Leaving the receipt may have taken tries as well.
+    return replace(receipt, store_retries=retries.count)
+
+
+def _run_part(part: Part, spec: PartSpec) -> PartReceipt:
     phases = Phases()
     sides: dict[str, pl.LazyFrame] = {}
     frames: list[pl.LazyFrame] = []
@@ -116,7 +125,7 @@ def run_part(part: Part, spec: PartSpec) -> PartReceipt:
             frame = spec.job.load()(together(frames, spec.source.schema), **sides)
             files, fallbacks = write_part(frame, part.index, spec, tmp, phases)
         stack.close()  # checks that local inputs are still what was pinned
-    receipt = PartReceipt(
+    return PartReceipt(
         index=part.index,
         files=files,
         rows_in=rows_in,
@@ -128,8 +137,6 @@ def run_part(part: Part, spec: PartSpec) -> PartReceipt:
         device=spec.device,
         gpu_fallbacks=fallbacks,
     )
-    RunFolder(Uri.parse(spec.target), spec.attempt_key).leave(receipt)
-    return receipt
 
 
 def write_part(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import polars as pl
@@ -16,6 +15,7 @@ from headwater.infra.errors import HeadwaterError, UnsupportedData
 from headwater.infra.models import PartFile
 from headwater.infra.storage.datasets import DATA_FOLDER, part_folder
 from headwater.infra.storage.filesystems import open_filesystem
+from headwater.infra.storage.retries import threads
 from headwater.infra.storage.runs import part_stem
 from headwater.infra.storage.types import partition_text
 from headwater.infra.storage.uris import Uri
@@ -76,7 +76,7 @@ class PartWriter:
 
     def publish(self) -> tuple[PartFile, ...]:
         """The files as they are stored in the target; those without rows are removed."""
-        with ThreadPoolExecutor(UPLOADERS) as pool:
+        with threads(UPLOADERS) as pool:
             try:
                 files = list(pool.map(self._publish, self._written))
             except BaseException:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,6 +35,7 @@ from headwater.infra.storage.listing import (
     require_no_table_inside,
     stat_or_none,
 )
+from headwater.infra.storage.retries import threads
 from headwater.infra.storage.text import require_no_new_keys, text_schema
 from headwater.infra.storage.types import column_of, partition_literal
 from headwater.infra.storage.uris import Uri
@@ -223,7 +223,7 @@ def _from_table(fs: Filesystem, uri: Uri, version: int | None) -> Input:
             str(snapshot.version),
         )
     # The log names a file and its size; the store adds the version that pins it.
-    with ThreadPoolExecutor(READERS) as pool:
+    with threads(READERS) as pool:
         refs = list(pool.map(lambda f: fs.stat(uri / f.path), snapshot.files))
         footers = list(pool.map(lambda ref: footer_of(fs, ref), refs))
     files = tuple(
@@ -258,7 +258,7 @@ def _from_files(
     partitions = [hive_values(root, ref) if partitioned else () for ref in refs]
     hive = hive_schema(uri, refs, partitions)
     if format_ is Format.PARQUET:
-        with ThreadPoolExecutor(READERS) as pool:
+        with threads(READERS) as pool:
             footers = list(pool.map(lambda ref: footer_of(fs, ref), refs))
         schemas = {ref.uri: footer.schema for ref, footer in zip(refs, footers, strict=True)}
         schema = common_schema(schemas)
@@ -268,7 +268,7 @@ def _from_files(
         )
         sampled = False
     else:
-        with TemporaryDirectory(prefix="headwater-") as tmp, ThreadPoolExecutor(READERS) as pool:
+        with TemporaryDirectory(prefix="headwater-") as tmp, threads(READERS) as pool:
             samples = list(pool.map(lambda ref: text_schema(fs, ref, format_, Path(tmp)), refs))
         schema = widest({ref.uri: s.schema for ref, s in zip(refs, samples, strict=True)}, format_)
         files = tuple(

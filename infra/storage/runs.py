@@ -15,7 +15,6 @@ import json
 import re
 import uuid
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from pydantic import TypeAdapter, ValidationError
@@ -31,6 +30,7 @@ from headwater.infra.models import (
 )
 from headwater.infra.storage.datasets import STATE_FOLDER
 from headwater.infra.storage.filesystems import open_filesystem
+from headwater.infra.storage.retries import threads
 from headwater.infra.storage.uris import Uri
 
 PARTS = "parts"
@@ -146,14 +146,23 @@ class RunFolder:
         if found.version > RECEIPT_VERSION:
             return None
         files = [file for receipt in found.receipts for file in receipt.files]
-        with ThreadPoolExecutor(READERS) as pool:
+        with threads(READERS) as pool:
             whole = all(pool.map(self._is_whole, files))
         return found.receipts if whole else None
 
     def finished(self) -> dict[int, PartReceipt]:
         """Receipts of parts whose files are all there and whole, by the part's index."""
+<<<<<<< HEAD
         refs = [ref for ref in self._fs.list(self._folder) if is_receipt(ref.uri)]
         with ThreadPoolExecutor(READERS) as pool:
+=======
+        refs = [
+            ref
+            for ref in self._fs.list(self._folder)
+            if ref.uri.rpartition("/")[2].startswith("part-")
+        ]
+        with threads(READERS) as pool:
+>>>>>>> clouds
             receipts = [r for r in pool.map(self._read_if_whole, refs) if r is not None]
         return {receipt.index: receipt for receipt in receipts}
 

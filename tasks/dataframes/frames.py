@@ -16,6 +16,7 @@ from distributed import get_worker
 from headwater.infra.errors import HeadwaterError
 from headwater.infra.models import Device, Part
 from headwater.infra.storage.inputs import Input
+from headwater.infra.storage.retries import StoreRetries, counting
 from headwater.infra.storage.types import column_of
 from headwater.tasks.dataframes.failures import computes_early, interrupted
 from headwater.tasks.dataframes.types import as_pandas
@@ -54,14 +55,15 @@ class Reader:
         """The part with those columns."""
         for tries in range(1, MAX_TRIES + 1):
             try:
-                return self._read(part, columns)
+                with counting() as retries:
+                    return self._read(part, columns, retries)
             except HeadwaterError as exc:
                 if exc.retry == "never" or tries == MAX_TRIES:
                     raise
-                tell(self.topic, retries=1)
+                tell(self.topic, retries=1, store_retries=exc.store_retries)
         raise AssertionError("unreachable: the last try returns or raises")
 
-    def _read(self, part: Part, columns: list[str]) -> pd.DataFrame:
+    def _read(self, part: Part, columns: list[str], retries: StoreRetries) -> pd.DataFrame:
         with (
             TemporaryDirectory(prefix="headwater-part-", ignore_cleanup_errors=True) as tmp,
             ExitStack() as stack,
@@ -84,7 +86,10 @@ class Reader:
                 part=part.index,
                 rows=frame.height,
                 bytes=sum(f.bytes_read for f in staged),
+                store_retries=retries.count,
             )
+        else:
+            tell(self.topic, store_retries=retries.count)
         return as_partition(frame, self.device)
 
 

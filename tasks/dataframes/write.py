@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,6 +12,7 @@ import polars as pl
 
 from headwater.infra.errors import HeadwaterError, SchemaMismatch
 from headwater.infra.models import Device, PartReceipt
+from headwater.infra.storage.retries import counting
 from headwater.infra.storage.types import conform, finer_than_kept
 from headwater.infra.storage.uris import Uri
 from headwater.tasks.dataframes.failures import explained, interrupted
@@ -52,11 +53,12 @@ def write_partition(partition: pd.DataFrame, index: int, spec: WriteSpec) -> Par
     """
     for tries in range(1, MAX_TRIES + 1):
         try:
-            return _write(partition, index, spec)
+            with counting() as retries:
+                return replace(_write(partition, index, spec), store_retries=retries.count)
         except HeadwaterError as exc:
             if exc.retry == "never" or tries == MAX_TRIES:
                 raise
-            tell(spec.topic, retries=1)
+            tell(spec.topic, retries=1, store_retries=exc.store_retries)
     raise AssertionError("unreachable: the last try returns or raises")
 
 

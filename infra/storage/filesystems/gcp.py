@@ -30,6 +30,7 @@ from headwater.infra.storage.filesystems.objects import (
     ANSWER_SECONDS,
     CONNECT_SECONDS,
     PART_BYTES,
+    SILENT,
     WRITER_KEY,
     Action,
     Failure,
@@ -157,6 +158,8 @@ class Gcs(ObjectStore):
                 return Failure(Kind.NO_CONNECTION, "the service that gives tokens did not answer")
             case auth.GoogleAuthError():
                 return Failure(Kind.NO_CREDENTIALS, type(error).__name__)
+            case aiohttp.SocketTimeoutError():
+                return Failure(Kind.BUSY, SILENT)
             case aiohttp.ClientConnectorError() | TimeoutError():
                 return Failure(Kind.NO_CONNECTION, type(error).__name__)
             case aiohttp.ClientError() | ConnectionError():

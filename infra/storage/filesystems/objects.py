@@ -43,6 +43,7 @@ from headwater.infra.errors import (
     StoreUnavailable,
 )
 from headwater.infra.models import DataRef
+from headwater.infra.storage.retries import count_retry
 from headwater.infra.storage.uris import Uri
 from headwater.infra.units import MIB
 
@@ -70,9 +71,13 @@ CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
 """How long a store may be silent in the middle of a call."""
 
+SILENT = f"no byte of the answer in {ANSWER_SECONDS:.0f} s"
+"""What is said of a store that is silent for longer."""
+
 CONNECT_TRIES = 3
-BUSY_TRIES = 8
-"""A store that answers "later" gets more tries than one that does not answer."""
+BUSY_TRIES = 16
+"""A store that answers "later", or cuts its answers, gets more tries than one that is not there:
+of calls that fail every second time, one in 65,000 fails for good, after about a minute."""
 
 PAUSE_SECONDS = 0.1
 """Mean of the first pause between two tries; each further one is twice as long."""
@@ -338,6 +343,7 @@ class ObjectStore(ABC):
             else:
                 self._seen_buckets.add(uri.bucket)
                 return answer
+            count_retry()
             pause = min(PAUSE_SECONDS * 2 ** (tried - 1), MAX_PAUSE_SECONDS)
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311
 
