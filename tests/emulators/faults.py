@@ -23,6 +23,10 @@ class Fault(Enum):
     """The store does its work, and the connection is cut before the answer."""
     CUT_BODY = auto()
     """The connection is cut in the middle of the answer."""
+    HELD = auto()
+    """The request goes no further until the proxy ends, and then it is dropped."""
+    HELD_ANSWER = auto()
+    """The store does its work, and the answer goes no further."""
 
 
 Choose = Callable[[str, str], Fault]
@@ -30,12 +34,20 @@ Choose = Callable[[str, str], Fault]
 
 
 @contextmanager
-def faulty(upstream: str, choose: Choose) -> Iterator[str]:
-    """The address of a proxy in front of ``upstream`` for as long as the body runs."""
+def faulty(
+    upstream: str, choose: Choose, on_held: Callable[[], object] = lambda: None
+) -> Iterator[str]:
+    """The address of a proxy in front of ``upstream`` for as long as the body runs.
+
+    Args:
+        on_held: Called when a request, or its answer, has come to where it is held.
+    """
 
     class Handler(_Handler):
         target = urlsplit(upstream).netloc
         fault = staticmethod(choose)
+        ended = threading.Event()
+        held = staticmethod(on_held)
 
     proxy = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05})
@@ -43,6 +55,7 @@ def faulty(upstream: str, choose: Choose) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{proxy.server_port}"
     finally:
+        Handler.ended.set()
         proxy.shutdown()
         proxy.server_close()
         thread.join(STOP_SECONDS)
@@ -52,6 +65,8 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"  # answers to "Expect: 100-continue"
     target: str
     fault: Choose
+    ended: threading.Event
+    held: Callable[[], object]
 
     def _relay(self) -> None:
         self.close_connection = True  # one request each, so that no thread outlives its answer
@@ -63,6 +78,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
             self.end_headers()
             return
+        if fault is Fault.HELD:
+            self._hold()
+            return
         upstream = http.client.HTTPConnection(self.target, timeout=10)
         upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
         for name, value in self.headers.items():
@@ -72,7 +90,9 @@ class _Handler(BaseHTTPRequestHandler):
         answer = upstream.getresponse()
         content = answer.read()
         upstream.close()
-        if fault is Fault.LOST_ANSWER:
+        if fault is Fault.HELD_ANSWER:
+            self._hold()
+        if fault in (Fault.LOST_ANSWER, Fault.HELD_ANSWER):
             return
         self.send_response_only(answer.status, answer.reason)
         for name, value in answer.getheaders():
@@ -83,6 +103,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content[: len(content) // 2] if fault is Fault.CUT_BODY else content)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _relay  # noqa: N815  # the server's names
+
+    def _hold(self) -> None:
+        type(self).held()
+        self.ended.wait()
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing: what goes wrong shows in the test."""
