@@ -311,6 +311,8 @@ class Dataset:
                         hint="run the same command again: finished parts are taken up",
                     ) from exc
             return self._found(app_id, revision, table, metadata)
+        if _has_committed(table, app_id, revision):  # the last try has met itself
+            return self._found(app_id, revision, table, metadata)
         raise CommitConflict(
             f"{MAX_COMMIT_TRIES} tries to commit to {self.uri.display} lost to other writers",
             hint="run the same command again: finished parts are taken up",

@@ -152,17 +152,8 @@ class RunFolder:
 
     def finished(self) -> dict[int, PartReceipt]:
         """Receipts of parts whose files are all there and whole, by the part's index."""
-<<<<<<< HEAD
         refs = [ref for ref in self._fs.list(self._folder) if is_receipt(ref.uri)]
-        with ThreadPoolExecutor(READERS) as pool:
-=======
-        refs = [
-            ref
-            for ref in self._fs.list(self._folder)
-            if ref.uri.rpartition("/")[2].startswith("part-")
-        ]
         with threads(READERS) as pool:
->>>>>>> clouds
             receipts = [r for r in pool.map(self._read_if_whole, refs) if r is not None]
         return {receipt.index: receipt for receipt in receipts}
 
