@@ -74,6 +74,25 @@ class PartWriter:
             self.discard()
             raise
 
+    def sink_into(self, frame: pl.LazyFrame, partition: Sequence[tuple[str, str | None]]) -> Path:
+        """Collect ``frame``, without partition columns, into one file of ``partition``.
+
+        Rows keep their order. On any error what was written here is removed.
+
+        Returns:
+            Where the file is until it is published.
+        """
+        try:
+            folder = part_folder(partition)
+            self._require_keepable(folder)
+            path = f"{folder}/{self._stem}-{len(self._written):05d}.parquet"
+            self._written[path] = tuple(partition)
+            frame.sink_parquet(self._base / path, mkdir=True, engine="streaming")
+        except BaseException:
+            self.discard()
+            raise
+        return self._base / path
+
     def publish(self) -> tuple[PartFile, ...]:
         """The files as they are stored in the target; those without rows are removed."""
         with threads(UPLOADERS) as pool:

@@ -63,7 +63,8 @@ CHECKPOINT_INTERVAL = 20
 READABLE_FEATURES = frozenset({"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"})
 """Reader features whose absence of support here would not change what is read."""
 
-_METADATA_KEY = "headwater"
+METADATA_KEY = "headwater"
+"""Under which an entry of the log keeps what Headwater tells of a commit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ class LogEntry:
     """One commit as the table's log tells it.
 
     Attributes:
-        operation: What the writer called it, for example ``WRITE``.
+        operation: What the writer called it: ``WRITE``, ``DELETE``, ``OPTIMIZE``.
         changes_data: Whether it added or removed rows.
         transactions: Application id and version of each transaction in it.
         headwater: What Headwater wrote of the run; empty for other writers.
@@ -292,7 +293,7 @@ class Dataset:
                     _delta_schema(schema),
                     partition_by=list(partition_by),
                     commit_properties=CommitProperties(
-                        custom_metadata={_METADATA_KEY: json.dumps(dict(metadata))},
+                        custom_metadata={METADATA_KEY: json.dumps(dict(metadata))},
                         app_transactions=[Transaction(app_id, revision)],
                         # Each new try must begin with a new look at the transaction.
                         max_commit_retries=0,
@@ -310,6 +311,8 @@ class Dataset:
                         f"the commit to {self.uri.display} was not accepted: {first_line(exc)}",
                         hint="run the same command again: finished parts are taken up",
                     ) from exc
+            return self._found(app_id, revision, table, metadata)
+        if _has_committed(table, app_id, revision):  # the last try has met itself
             return self._found(app_id, revision, table, metadata)
         raise CommitConflict(
             f"{MAX_COMMIT_TRIES} tries to commit to {self.uri.display} lost to other writers",
@@ -376,7 +379,7 @@ class Dataset:
             configuration={"delta.checkpointInterval": str(CHECKPOINT_INTERVAL)},
             storage_options=self._fs.delta_options(self.uri),
             commit_properties=CommitProperties(
-                custom_metadata={_METADATA_KEY: json.dumps({"created": True})},
+                custom_metadata={METADATA_KEY: json.dumps({"created": True})},
                 # With a retry the loser would make an empty second version.
                 max_commit_retries=0,
             ),
@@ -581,15 +584,11 @@ def _log_entry(version: int, data: bytes) -> LogEntry:
             body = action["add"] if "add" in action else action["remove"]
             changes = changes or bool(body.get("dataChange", True))
     committed = datetime.fromtimestamp(info.get("timestamp", 0) / 1000, UTC)
-    said = info.get(_METADATA_KEY)
-    return LogEntry(
-        version,
-        committed,
-        info.get("operation", "unknown"),
-        changes,
-        tuple(transactions),
-        json.loads(said) if isinstance(said, str) else {},
-    )
+    said = info.get(METADATA_KEY)
+    headwater = json.loads(said) if isinstance(said, str) else {}
+    # `deltalake` calls every commit of files WRITE, and lets nobody say otherwise.
+    operation = headwater.get("operation", info.get("operation", "unknown"))
+    return LogEntry(version, committed, operation, changes, tuple(transactions), headwater)
 
 
 def _log_text(value: object) -> str | None:

@@ -13,7 +13,16 @@ import duckdb
 import polars as pl
 import pytest
 from deltalake import DeltaTable
-from tests.contract.datasets import by_deltalake, by_headwater, by_polars, keyed, numbers, write
+from tests.contract.datasets import (
+    after_first_try,
+    before_first_try,
+    by_deltalake,
+    by_headwater,
+    by_polars,
+    keyed,
+    numbers,
+    write,
+)
 
 from headwater.infra.errors import InvalidRequest, NotFound
 from headwater.infra.models import Device, Mode, Part, PartFile, PartReceipt
@@ -22,6 +31,8 @@ from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.runs import RunFolder
 from headwater.infra.storage.uris import Uri
 from headwater.infra.storage.vacuum import GRACE, RETENTION, Kind, plan_vacuum, vacuum
+from headwater.tasks.compact import compact, plan_compaction
+from headwater.tasks.delete import Deletion, delete_rows, find_rows
 
 RUN_KEY = "feedfacecafe" + "0" * 20
 MARGIN = timedelta(hours=1)
@@ -175,6 +186,106 @@ class UpkeepContract:
         vacuum(dataset, plan)
         assert sorted(by_headwater(root, tmp_path).rows()) == [("x", 4), ("y", 2), ("z", 3)]
         assert plan_vacuum(dataset, now=after(dataset, RETENTION + MARGIN)).lost == ()
+
+    # Delete.
+
+    def test_matching_rows_go_and_null_ones_stay(
+        self, put: Any, rows: Any, dataset: Dataset, root: Uri, tmp_path: Path
+    ) -> None:
+        frame = pl.DataFrame({"n": [1, 2, None, 4]}, schema={"n": pl.Int64})
+        put(frame, "a")
+        put(numbers(5, 7), "b", Mode.APPEND)
+        put(numbers(0, 2), "c", Mode.APPEND)
+
+        found = find_rows(dataset, "n >= 4")
+        assert (found.rows, len(found.touched), found.version) == (3, 2, 3)
+        done = delete_rows(dataset, "n >= 4", known=found)
+
+        assert done == Deletion(version=4, rows=3, rewritten=1, removed=1)
+        assert rows() == [0, 1, 1, 2, None]
+        assert sorted(by_headwater(root, tmp_path, version=3)["n"].drop_nulls()) == [
+            *(0, 1, 1, 2, 4, 5, 6)
+        ]
+        assert delete_rows(dataset, "n >= 4") == Deletion(None, 0, 0, 0)
+        newest = next(dataset.log())
+        assert (newest.version, newest.operation, newest.changes_data) == (4, "DELETE", True)
+
+    def test_rows_go_by_partition_with_their_exact_value(
+        self, put: Any, rows: Any, dataset: Dataset
+    ) -> None:
+        put(keyed({"a/b": [1, 2], "50%": [3], None: [4]}), "a", partition_by=["p"])
+
+        done = delete_rows(dataset, "p = 'a/b' OR n = 3")
+        put(keyed({"a/b": [5]}), "b", Mode.APPEND, partition_by=["p"])
+        again = delete_rows(dataset, "p IS NULL")
+
+        assert (done.rows, done.removed, again.rows) == (3, 2, 1)
+        assert rows() == [("a/b", 5)]
+
+    def test_what_a_racing_writer_adds_is_searched_too(
+        self, put: Any, rows: Any, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put(numbers(0, 4), "a")
+        before_first_try(monkeypatch, lambda: put(numbers(2, 7), "late", Mode.APPEND))
+
+        done = delete_rows(dataset, "n = 3 OR n > 5")
+
+        assert (done.version, done.rows) == (3, 3)
+        assert rows() == [0, 1, 2, 2, 4, 5]
+        assert orphans(dataset) == set()
+
+    def test_a_deletion_whose_answer_is_lost_is_recognised(
+        self, put: Any, rows: Any, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put(numbers(0, 4), "a")
+        after_first_try(monkeypatch, OSError("connection reset by peer"))
+
+        assert delete_rows(dataset, "n = 3").version == 2
+        assert rows() == [0, 1, 2]
+
+    # Compact.
+
+    def test_small_files_become_one_of_each_partition_and_no_row_changes(
+        self, put: Any, rows: Any, dataset: Dataset, root: Uri, tmp_path: Path
+    ) -> None:
+        put(keyed({"a/b": [1], None: [2]}), "a", Mode.APPEND, partition_by=["p"])
+        put(keyed({"a/b": [3], None: [4]}), "b", Mode.APPEND, partition_by=["p"])
+        put(keyed({"alone": [5]}), "c", Mode.APPEND, partition_by=["p"])
+        before = rows()
+        entry = next(dataset.log())
+
+        planned = plan_compaction(dataset)
+        done = compact(dataset)
+
+        assert (planned.before, planned.after, planned.left, planned.rows) == (4, 2, 1, 4)
+        assert (done.version, done.before, done.after, done.rows) == (4, 4, 2, 4)
+        assert rows() == before
+        assert dataset.is_latest_data(entry)
+        newest = next(dataset.log())
+        assert (newest.operation, newest.changes_data) == ("OPTIMIZE", False)
+        assert sorted(by_headwater(root, tmp_path, version=3).rows(), key=repr) == before
+        assert compact(dataset).version is None
+        assert orphans(dataset) == set()
+
+    def test_compacting_beside_writers_keeps_what_they_did(
+        self, put: Any, rows: Any, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for number in (1, 2):
+            put(keyed({"x": [number], "y": [number]}), f"{number}", Mode.APPEND, partition_by=["p"])
+        late = keyed({"y": [9]})
+        before_first_try(monkeypatch, lambda: put(late, "late", Mode.REPLACE, partition_by=["p"]))
+
+        done = compact(dataset)
+
+        assert (done.version, done.before, done.after, done.lost) == (4, 2, 1, 2)
+        assert rows() == [("x", 1), ("x", 2), ("y", 9)]
+        assert orphans(dataset) == set()
+
+
+def orphans(dataset: Dataset) -> set[str]:
+    """Parts that no version names."""
+    plan = plan_vacuum(dataset, force=True, now=after(dataset, GRACE + MARGIN))
+    return {one.path for one in plan.garbage if one.kind is Kind.ORPHAN}
 
 
 def after(dataset: Dataset, span: timedelta) -> float:

@@ -38,6 +38,10 @@ class Fault(Enum):
     """The connection is reset before anything is done."""
     SLOW = auto()
     """The first byte of the answer comes late."""
+    HELD = auto()
+    """The request goes no further until the proxy ends, and then it is dropped."""
+    HELD_ANSWER = auto()
+    """The store does its work, and the answer goes no further."""
 
 
 STATUSES = {Fault.BUSY: 503, Fault.THROTTLED: 429}
@@ -74,21 +78,28 @@ class HalfOfAll:
 
 
 @contextmanager
-def faulty(upstream: str, choose: Choose) -> Iterator[str]:
-    """The address of a proxy in front of ``upstream`` for as long as the body runs."""
+def faulty(
+    upstream: str, choose: Choose, on_held: Callable[[], object] = lambda: None
+) -> Iterator[str]:
+    """The address of a proxy in front of ``upstream`` for as long as the body runs.
+
+    Args:
+        on_held: Called when a request, or its answer, has come to where it is held.
+    """
 
     class Handler(_Handler):
         target = urlsplit(upstream).netloc
         fault = staticmethod(choose)
+        ended = threading.Event()
+        held = staticmethod(on_held)
 
     proxy = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    proxy.stopping = threading.Event()  # type: ignore[attr-defined]
     thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
         yield f"http://127.0.0.1:{proxy.server_port}"
     finally:
-        proxy.stopping.set()  # type: ignore[attr-defined]
+        Handler.ended.set()
         proxy.shutdown()
         proxy.server_close()
         thread.join(STOP_SECONDS)
@@ -98,6 +109,8 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"  # answers to "Expect: 100-continue"
     target: str
     fault: Choose
+    ended: threading.Event
+    held: Callable[[], object]
 
     def _relay(self) -> None:
         self.close_connection = True  # one request each, so that no thread outlives its answer
@@ -113,6 +126,9 @@ class _Handler(BaseHTTPRequestHandler):
             # Without waiting for what is not sent yet: the other side gets a reset.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             return
+        if fault is Fault.HELD:
+            self._hold()
+            return
         upstream = http.client.HTTPConnection(self.target, timeout=10)
         upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
         for name, value in self.headers.items():
@@ -124,10 +140,12 @@ class _Handler(BaseHTTPRequestHandler):
         answer = upstream.getresponse()
         content = answer.read()
         upstream.close()
-        if fault is Fault.LOST_ANSWER:
+        if fault is Fault.HELD_ANSWER:
+            self._hold()
+        if fault in (Fault.LOST_ANSWER, Fault.HELD_ANSWER):
             return
         if fault is Fault.SLOW:
-            self.server.stopping.wait(SLOW_SECONDS)  # type: ignore[attr-defined]
+            self.ended.wait(SLOW_SECONDS)
         self.send_response_only(answer.status, answer.reason)
         has_length = False
         for name, value in answer.getheaders():
@@ -141,6 +159,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content[: len(content) // 2] if fault is Fault.CUT_BODY else content)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _relay  # noqa: N815  # the server's names
+
+    def _hold(self) -> None:
+        type(self).held()
+        self.ended.wait()
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing: what goes wrong shows in the test."""
