@@ -46,7 +46,10 @@ from headwater.infra.errors import (
     first_line,
 )
 from headwater.infra.models import DataRef, DatasetVersion, Mode, PartFile
+from headwater.infra.storage.delta_calls import ask_again, may_pass
 from headwater.infra.storage.filesystems import open_filesystem
+from headwater.infra.storage.filesystems.objects import delta_tries
+from headwater.infra.storage.retries import count_retry
 from headwater.infra.storage.types import NULL_FOLDER
 from headwater.infra.storage.uris import Uri
 
@@ -307,6 +310,9 @@ class Dataset:
                 # The store may have taken the commit and lost the answer: look before failing.
                 table = self._load()
                 if not _has_committed(table, app_id, revision):
+                    if may_pass(exc) and attempt < MAX_COMMIT_TRIES - 1:
+                        count_retry()
+                        continue
                     raise StoreUnavailable(
                         f"the commit to {self.uri.display} was not accepted: {first_line(exc)}",
                         hint="run the same command again: finished parts are taken up",
@@ -334,10 +340,11 @@ class Dataset:
 
     def _load(self, version: int | None = None) -> DeltaTable:
         try:
-            return DeltaTable(
-                self._fs.delta_uri(self.uri),
-                version=version,
-                storage_options=self._fs.delta_options(self.uri),
+            return ask_again(
+                f"read the log of {self.uri.display}",
+                lambda: DeltaTable(
+                    self._fs.delta_uri(self.uri), version=version, storage_options=self._options()
+                ),
             )
         except TableNotFoundError as exc:
             raise NotFound(
@@ -357,7 +364,10 @@ class Dataset:
     def _load_or_create(self, schema: pl.Schema, partition_by: Sequence[str]) -> DeltaTable:
         if not self.exists():
             try:
-                self._create(schema, partition_by)
+                ask_again(
+                    f"create the table {self.uri.display}",
+                    lambda: self._create(schema, partition_by),
+                )
             except (DeltaError, OSError) as exc:
                 # A racing writer may have made it meanwhile, and its empty table serves as well;
                 # or the store made ours and lost the answer.
@@ -368,6 +378,11 @@ class Dataset:
                     ) from exc
         return self._load()
 
+    def _options(self) -> dict[str, str]:
+        """Storage options for deltalake; they hold secrets."""
+        options = self._fs.delta_options(self.uri)
+        return options if self.uri.is_local else options | delta_tries()
+
     def _create(self, schema: pl.Schema, partition_by: Sequence[str]) -> None:
         if self.uri.is_local:
             self.uri.path.mkdir(parents=True, exist_ok=True)
@@ -377,7 +392,7 @@ class Dataset:
             mode="ignore",
             partition_by=list(partition_by),
             configuration={"delta.checkpointInterval": str(CHECKPOINT_INTERVAL)},
-            storage_options=self._fs.delta_options(self.uri),
+            storage_options=self._options(),
             commit_properties=CommitProperties(
                 custom_metadata={METADATA_KEY: json.dumps({"created": True})},
                 # With a retry the loser would make an empty second version.

@@ -30,7 +30,6 @@ from headwater.infra.storage.filesystems.objects import (
     Failure,
     Kind,
     ObjectStore,
-    delta_tries,
 )
 from headwater.infra.storage.uris import Scheme, Uri
 
@@ -245,7 +244,7 @@ class S3(ObjectStore):
         if found is None:
             raise boto.NoCredentialsError
         credentials = await found.get_frozen_credentials()
-        options = delta_tries() | {
+        options = {
             "AWS_ACCESS_KEY_ID": credentials.access_key,
             "AWS_SECRET_ACCESS_KEY": credentials.secret_key,
             "AWS_REGION": region,

@@ -35,7 +35,6 @@ from headwater.infra.storage.filesystems.objects import (
     Failure,
     Kind,
     ObjectStore,
-    delta_tries,
 )
 from headwater.infra.storage.retries import count_retry
 from headwater.infra.storage.uris import Scheme, Uri
@@ -243,7 +242,7 @@ class Azure(ObjectStore):
 
     async def _delta_options(self) -> dict[str, str]:
         access = self._access
-        options = delta_tries() | {
+        options = {
             "azure_storage_account_name": access.account,
             "azure_endpoint": access.endpoint,
         }

@@ -36,7 +36,6 @@ from headwater.infra.storage.filesystems.objects import (
     Failure,
     Kind,
     ObjectStore,
-    delta_tries,
 )
 from headwater.infra.storage.uris import Scheme, Uri
 
@@ -132,13 +131,11 @@ class Gcs(ObjectStore):
                 "private_key": "",
                 "private_key_id": "",
             }
-            return delta_tries() | {"google_service_account_key": json.dumps(key)}
+            return {"google_service_account_key": json.dumps(key)}
         if self._fs.credentials.credentials is None:
-            return delta_tries() | {"google_skip_signature": "true"}
-        if named := os.environ.get("GOOGLE_APPLICATION_CREDENTIALS", ""):
-            path = str(Path(named).expanduser())
-            return delta_tries() | {"google_application_credentials": path}
-        return delta_tries()
+            return {"google_skip_signature": "true"}
+        named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS", "")
+        return {"google_application_credentials": str(Path(named).expanduser())} if named else {}
 
     def classify(self, error: Exception) -> Failure:
         """See ``ObjectStore.classify``."""

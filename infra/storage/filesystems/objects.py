@@ -512,9 +512,10 @@ def _write_at(descriptor: int, data: bytes, start: int) -> None:
 
 
 def delta_tries() -> dict[str, str]:
-    """Settings of ``delta_options`` with which deltalake tries a call as often as we do.
+    """Storage options with which deltalake tries a call that is refused as often as we do.
 
-    It does so inside, where nobody can count them.
+    It does so inside, where nobody can count. Polars takes other ones, so these are no part of
+    ``delta_options``.
     """
     return {
         "max_retries": str(BUSY_TRIES - 1),
