@@ -23,7 +23,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-inp
 # Pyright runs on the system's Node and must neither look for a newer self nor complain of its age.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help demo test check check-gpu trials bench docs docs-gpu lock clean setup setup-gpu
+.PHONY: help demo clouds test check check-gpu trials bench docs docs-gpu lock clean setup setup-gpu
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -31,6 +31,10 @@ help:  ## Show this list
 
 demo: $(READY)  ## Run the flights demo: real data, one Delta table, a receipt
 	@$(BIN)/headwater demo
+
+clouds: $(READY) $(AZURITE_READY)  ## Start S3, GCS and Azure on loopback, and say what to export; Ctrl-C ends them
+	@HEADWATER_AZURITE=$(CURDIR)/.venv/azurite/node_modules/.bin/azurite-blob \
+		$(BIN)/python -m tests.emulators.clouds
 
 test: $(READY) $(AZURITE_READY)  ## Run the tests: unit, contract, emulated, e2e
 	@HEADWATER_AZURITE=$(CURDIR)/.venv/azurite/node_modules/.bin/azurite-blob $(BIN)/python -m pytest -m "not gpu and not cloud and not trial and not rapids"

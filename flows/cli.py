@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from typer.models import OptionInfo
 
 from headwater.infra.models import Mode
 
@@ -38,6 +39,14 @@ Side = Annotated[
 Version = Annotated[
     int | None, typer.Option("--version", min=0, help="This version, not the last.")
 ]
+
+
+def _cloud_folder(option: str, variable: str) -> OptionInfo:
+    """An option of the demo that names its folder in one store."""
+    info: OptionInfo = typer.Option(
+        option, metavar="URI", envvar=variable, help="With --clouds: folder in this store."
+    )
+    return info
 
 
 def main() -> None:
@@ -74,9 +83,19 @@ def root(
 
 @app.command()
 def demo(
+    context: typer.Context,
     to: Annotated[
         Path, typer.Option("--to", metavar="DIR", help="Folder for its input and its result.")
     ] = Path("headwater-demo"),
+    clouds: Annotated[
+        bool,
+        typer.Option(
+            "--clouds", help="Read from S3, Google Cloud Storage and Azure, and write to S3."
+        ),
+    ] = False,
+    s3: Annotated[str | None, _cloud_folder("--s3", "HEADWATER_DEMO_S3")] = None,
+    gcs: Annotated[str | None, _cloud_folder("--gcs", "HEADWATER_DEMO_GCS")] = None,
+    azure: Annotated[str | None, _cloud_folder("--azure", "HEADWATER_DEMO_AZURE")] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -86,7 +105,12 @@ def demo(
 
     console = Console(json, debug)
     with console.reporting():
-        run_demo(to, console)
+        from headwater.infra.storage.uris import Scheme
+
+        if not clouds:
+            _require_none_given(context, "s3", "gcs", "azure", beside="--clouds")
+        folders = {Scheme.S3: s3, Scheme.GCS: gcs, Scheme.AZURE: azure}
+        run_demo(to, console, folders if clouds else None)
 
 
 @run_app.command("etl")
@@ -276,6 +300,18 @@ def doctor(
     console = Console(json, debug)
     with console.reporting():
         examine(uri or [], console)
+
+
+def _require_none_given(context: typer.Context, *names: str, beside: str) -> None:
+    """Refuse options that say nothing without another; variables may be set at any time."""
+    from headwater.infra.errors import InvalidRequest
+
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InvalidRequest(
+                f"--{name} is for {beside}, which is not given", hint=f"add {beside}"
+            )
 
 
 def _follow_up(text: str) -> ThenParameters:

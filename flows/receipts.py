@@ -75,8 +75,13 @@ def as_text(receipt: RunReceipt) -> str:
     blocks = [receipt_rows(receipt, folder=Path.cwd())]
     blocks += [_following_rows(table, folder=Path.cwd()) for table in receipt.then]
     return "\n\n".join(
-        "\n".join(f"{label:<{_LABEL_WIDTH}}{text}" for label, text in rows) for rows in blocks
+        "\n".join(f"{label:<{_LABEL_WIDTH}}{_indented(text)}" for label, text in rows)
+        for rows in blocks
     )
+
+
+def _indented(text: str) -> str:
+    return text.replace("\n", "\n" + " " * _LABEL_WIDTH)
 
 
 def as_markdown(receipt: RunReceipt) -> str:
@@ -108,7 +113,7 @@ def _engine(receipt: RunReceipt) -> str:
 
 
 def _shown(uris: str, folder: Path | None) -> str:
-    return ", ".join(_shown_one(Uri.parse(uri), folder) for uri in uris.split(", "))
+    return ",\n".join(_shown_one(Uri.parse(uri), folder) for uri in uris.split(", "))
 
 
 def _shown_one(uri: Uri, folder: Path | None) -> str:
