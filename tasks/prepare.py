@@ -33,7 +33,7 @@ from headwater.infra.models import (
     Scope,
     to_jsonable,
 )
-from headwater.infra.storage.datasets import Dataset, LogEntry
+from headwater.infra.storage.datasets import STATE_FOLDER, Dataset, LogEntry
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.inputs import Input, open_input
 from headwater.infra.storage.types import require_partitionable, stored_schema
@@ -50,6 +50,9 @@ from headwater.tasks.steps.job import steps_job
 
 KEY_LENGTH = 32
 """Hexadecimal digits of a run key: 128 bits."""
+
+LONGEST_NAME = f"{STATE_FOLDER}/runs/{'0' * KEY_LENGTH}-spread/part-00000.json"
+"""About the longest name that a run writes below its target, partitions aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,8 @@ def prepare(request: JobRequest, *, folder: Path) -> Prepared:
     dataset.require_appendable(schema, request.partition_by, request.mode)
     run_key = _run_key(request, target, source, sides, job)
     revision, committed = _earlier(dataset, request, run_key)
+    if committed is None:
+        dataset.require_write_access()
     return Prepared(
         request, target, source, sides, job, result, schema, run_key, revision, committed
     )
@@ -166,6 +171,7 @@ def _canonical(text: str) -> Uri:
             f"the target {text} is a whole bucket or disk", hint="name a folder in it"
         )
     uri = replace(uri, key=uri.key.rstrip("/"))
+    (uri / LONGEST_NAME).checked_for_write()
     return open_filesystem(uri).canonical(uri)
 
 
