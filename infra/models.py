@@ -297,7 +297,8 @@ class RunReceipt:
     Attributes:
         seconds: Wall seconds by phase; the phases are in the order they happened.
         resumed_parts: Parts that an earlier attempt had finished and this one took up.
-        retries: Parts that were tried again after an error, and parts whose worker was lost.
+        retries: Parts that were tried again after an error, and workers that were lost with
+            parts under way.
         cost_usd: Metered cost; ``None`` where nothing is billed or no price is known.
         error: Message of what stopped the run; empty when nothing did.
         approximate: How far each column made by a sketch may be off, by its name.

@@ -55,6 +55,8 @@ class PartSpec:
         schema: Columns as the dataset keeps them.
         gpu_fallback: What happens to a plan that the GPU engine cannot run.
         is_one_part: The job sees the whole input as one part.
+        is_repeated: A part may be asked for once more after it was finished: where its worker is
+            lost before the scheduler has heard of it.
     """
 
     run_key: str
@@ -69,6 +71,7 @@ class PartSpec:
     device: Device = Device.CPU
     gpu_fallback: Literal["allow", "refuse"] = "allow"
     is_one_part: bool = False
+    is_repeated: bool = False
 
 
 @dataclass(slots=True)
@@ -96,6 +99,9 @@ def run_part(part: Part, spec: PartSpec) -> PartReceipt:
         SourceChanged: An input is no longer the pinned version.
         PartFailed: The job failed on the part's rows.
     """
+    folder = RunFolder(Uri.parse(spec.target), spec.attempt_key)
+    if spec.is_repeated and (finished := folder.finished_part(part.index)) is not None:
+        return finished
     phases = Phases()
     sides: dict[str, pl.LazyFrame] = {}
     frames: list[pl.LazyFrame] = []
@@ -128,7 +134,7 @@ def run_part(part: Part, spec: PartSpec) -> PartReceipt:
         device=spec.device,
         gpu_fallbacks=fallbacks,
     )
-    RunFolder(Uri.parse(spec.target), spec.attempt_key).leave(receipt)
+    folder.leave(receipt)
     return receipt
 
 
