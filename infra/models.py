@@ -237,6 +237,8 @@ class Candidate:
         workers: How many.
         threads_per_worker: Parts that one worker has under way at a time.
         memory_gib_per_worker: Memory that one worker may use.
+        process_memory_gib: Memory of this whole process at which a run in it is stopped; 0 where
+            workers are processes, each of which is ended alone.
     """
 
     launcher: str
@@ -245,6 +247,7 @@ class Candidate:
     workers: int
     threads_per_worker: int
     memory_gib_per_worker: float
+    process_memory_gib: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from distributed import as_completed
 from headwater.infra.models import Candidate, Part, PartReceipt, Scope
 from headwater.infra.storage.runs import RunFolder
 from headwater.tasks.legs import release
+from headwater.tasks.memory import memory_guard
 from headwater.tasks.prepare import Prepared
 from headwater.tasks.progress import MAX_TRIES, Losses, Processed, Progress, Tally, as_ours
 from headwater.tasks.scan import cut, cut_by_key, holds, part_bytes, whole
@@ -46,12 +47,25 @@ def process(
             allows.
     Raises:
         WorkerLost: A part's worker died again and again.
+        MemoryExhausted: Parts in this process took as much memory as it may have.
         HeadwaterError: A part failed for good; parts that were finished stay taken up.
     """
-    if prepared.job.frames == "dask":
-        from headwater.tasks.dataframes.run import process_frames  # long to import
+    with memory_guard(client, candidate):
+        if prepared.job.frames == "dask":
+            from headwater.tasks.dataframes.run import process_frames  # long to import
 
-        return process_frames(client, prepared, candidate, on_progress=on_progress)
+            return process_frames(client, prepared, candidate, on_progress=on_progress)
+        return _process(client, prepared, candidate, on_progress, gpu_fallback, cut_bytes)
+
+
+def _process(
+    client: Client,
+    prepared: Prepared,
+    candidate: Candidate,
+    on_progress: Callable[[Progress], None],
+    gpu_fallback: Literal["allow", "refuse"],
+    cut_bytes: int | None,
+) -> Processed:
     route = _route(prepared, candidate, cut_bytes)
     folder = RunFolder(prepared.target, route.attempt_key)
     if prepared.request.fresh:

@@ -30,6 +30,7 @@ from headwater.infra.storage.types import conform, finer_than_kept
 from headwater.infra.storage.uris import Uri
 from headwater.tasks.gpu import on_gpu
 from headwater.tasks.jobs import Job
+from headwater.tasks.memory import under_way
 from headwater.tasks.read import (
     count_rows,
     damaged_file,
@@ -110,7 +111,11 @@ def run_part(part: Part, spec: PartSpec) -> PartReceipt:
         known = spec.job.explained(error, frames, sides, named(part))
         return known or explain_part(part, spec, error)
 
-    with scratch_folder() as (stack, tmp), failures(f"part {part.index}", tmp, explained):
+    with (
+        under_way(named(part)),
+        scratch_folder() as (stack, tmp),
+        failures(f"part {part.index}", tmp, explained),
+    ):
         with phases("stage"):
             sides = _sides(spec, stack, tmp)
             staged = stage_all(stack, [s.ref for s in part.slices], tmp)
