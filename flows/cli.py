@@ -54,10 +54,10 @@ def main() -> None:
     try:
         app()
     except SystemExit as exc:
-        from headwater.flows.console import EXIT_INTERRUPTED, leave
+        from headwater.flows.console import EXIT_FAILED, EXIT_INTERRUPTED, leave
 
-        if exc.code == EXIT_INTERRUPTED:
-            leave(EXIT_INTERRUPTED)
+        if exc.code in (EXIT_FAILED, EXIT_INTERRUPTED):
+            leave(exc.code)
         raise
 
 

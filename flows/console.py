@@ -119,8 +119,9 @@ class Console:
 def leave(code: int) -> NoReturn:
     """End this process, and wait for no thread.
 
-    A part that was interrupted in this process may still compute: nothing stops such a thread in
-    native code, and under it the end of the interpreter itself would crash.
+    A part that was interrupted in this process, or ran beside one that failed, may still compute:
+    nothing stops such a thread in native code, and under it the end of the interpreter itself
+    would crash.
     """
     atexit._run_exitfuncs()
     sys.stdout.flush()

@@ -242,6 +242,8 @@ class Candidate:
         workers: How many.
         threads_per_worker: Parts that one worker has under way at a time.
         memory_gib_per_worker: Memory that one worker may use.
+        process_memory_gib: Memory of this whole process at which a run in it is stopped; 0 where
+            workers are processes, each of which is ended alone.
     """
 
     launcher: str
@@ -250,6 +252,7 @@ class Candidate:
     workers: int
     threads_per_worker: int
     memory_gib_per_worker: float
+    process_memory_gib: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +305,8 @@ class RunReceipt:
     Attributes:
         seconds: Wall seconds by phase; the phases are in the order they happened.
         resumed_parts: Parts that an earlier attempt had finished and this one took up.
-        retries: Parts that were tried again after an error, and parts whose worker was lost.
+        retries: Parts that were tried again after an error, and workers that were lost with
+            parts under way.
         store_retries: Calls to stores that were made again, by the driver and in all parts.
         cost_usd: Metered cost; ``None`` where nothing is billed or no price is known.
         error: Message of what stopped the run; empty when nothing did.

@@ -29,6 +29,7 @@ from headwater.tasks.aggregate import finalize, partial, state_schema
 from headwater.tasks.aggregates.plan import AggregatePlan
 from headwater.tasks.arrow import pack, unpack
 from headwater.tasks.exchange import buckets_by_key, shares, taken
+from headwater.tasks.memory import under_way
 from headwater.tasks.progress import MAX_TRIES
 from headwater.tasks.read import (
     count_rows,
@@ -171,7 +172,7 @@ def _outcome(work: Work, retries: int, of_stores: StoreRetries) -> Outcome:
 def _run_leg(leg: Leg, spec: PartSpec, arrived: object, beside: object) -> tuple[object, Work]:
     sides: dict[str, pl.LazyFrame] = {}
     stages: Sequence[JobStage] = ()
-    with scratch_folder() as (stack, tmp):
+    with under_way(leg.head.name), scratch_folder() as (stack, tmp):
         work = Work(spec, stack, tmp, beside)
 
         def explained(error: BaseException) -> HeadwaterError:

@@ -31,6 +31,7 @@ from headwater.infra.storage.types import conform, finer_than_kept
 from headwater.infra.storage.uris import Uri
 from headwater.tasks.gpu import on_gpu
 from headwater.tasks.jobs import Job
+from headwater.tasks.memory import under_way
 from headwater.tasks.read import (
     count_rows,
     damaged_file,
@@ -56,6 +57,8 @@ class PartSpec:
         schema: Columns as the dataset keeps them.
         gpu_fallback: What happens to a plan that the GPU engine cannot run.
         is_one_part: The job sees the whole input as one part.
+        is_repeated: A part may be asked for once more after it was finished: where its worker is
+            lost before the scheduler has heard of it.
     """
 
     run_key: str
@@ -70,6 +73,7 @@ class PartSpec:
     device: Device = Device.CPU
     gpu_fallback: Literal["allow", "refuse"] = "allow"
     is_one_part: bool = False
+    is_repeated: bool = False
 
 
 @dataclass(slots=True)
@@ -98,8 +102,11 @@ def run_part(part: Part, spec: PartSpec) -> PartReceipt:
         PartFailed: The job failed on the part's rows.
     """
     with counting() as retries:
+        folder = RunFolder(Uri.parse(spec.target), spec.attempt_key)
+        if spec.is_repeated and (finished := folder.finished_part(part.index)) is not None:
+            return finished
         receipt = replace(_run_part(part, spec), store_retries=retries.count)
-        RunFolder(Uri.parse(spec.target), spec.attempt_key).leave(receipt)
+        folder.leave(receipt)
     # Leaving the receipt may have taken tries as well.
     return replace(receipt, store_retries=retries.count)
 
@@ -113,7 +120,11 @@ def _run_part(part: Part, spec: PartSpec) -> PartReceipt:
         known = spec.job.explained(error, frames, sides, named(part))
         return known or explain_part(part, spec, error)
 
-    with scratch_folder() as (stack, tmp), failures(f"part {part.index}", tmp, explained):
+    with (
+        under_way(named(part)),
+        scratch_folder() as (stack, tmp),
+        failures(f"part {part.index}", tmp, explained),
+    ):
         with phases("stage"):
             sides = _sides(spec, stack, tmp)
             staged = stage_all(stack, [s.ref for s in part.slices], tmp)

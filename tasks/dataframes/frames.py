@@ -20,6 +20,7 @@ from headwater.infra.storage.retries import StoreRetries, counting
 from headwater.infra.storage.types import column_of
 from headwater.tasks.dataframes.failures import computes_early, interrupted
 from headwater.tasks.dataframes.types import as_pandas
+from headwater.tasks.memory import under_way
 from headwater.tasks.progress import MAX_TRIES
 from headwater.tasks.read import damaged_file, disk_failed, read_piece, stage_all, together
 
@@ -65,6 +66,7 @@ class Reader:
 
     def _read(self, part: Part, columns: list[str], retries: StoreRetries) -> pd.DataFrame:
         with (
+            under_way(f"part {part.index}"),
             TemporaryDirectory(prefix="headwater-part-", ignore_cleanup_errors=True) as tmp,
             ExitStack() as stack,
         ):

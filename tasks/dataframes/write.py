@@ -18,6 +18,7 @@ from headwater.infra.storage.uris import Uri
 from headwater.tasks.dataframes.failures import explained, interrupted
 from headwater.tasks.dataframes.frames import tell
 from headwater.tasks.dataframes.types import conformed, index_names, with_index
+from headwater.tasks.memory import under_way
 from headwater.tasks.progress import MAX_TRIES
 from headwater.tasks.read import disk_failed
 from headwater.tasks.transform import Phases, worker_address
@@ -65,7 +66,10 @@ def write_partition(partition: pd.DataFrame, index: int, spec: WriteSpec) -> Par
 def _write(partition: pd.DataFrame, index: int, spec: WriteSpec) -> PartReceipt:
     phases = Phases()
     where = f"part {index}"
-    with TemporaryDirectory(prefix="headwater-part-", ignore_cleanup_errors=True) as tmp:
+    with (
+        under_way(where),
+        TemporaryDirectory(prefix="headwater-part-", ignore_cleanup_errors=True) as tmp,
+    ):
         try:
             with phases("transform"):
                 if not _is_frame(partition):

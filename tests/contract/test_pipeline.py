@@ -701,6 +701,7 @@ def test_worker_processes_need_no_file_of_the_job_and_survive_a_lost_worker(
         carried(Lake(new(tmp_path / "carried"), cluster))
         edited(Lake(new(tmp_path / "edited"), cluster))
         killed_once(Lake(new(tmp_path / "once"), cluster))
+        killed_late(Lake(new(tmp_path / "late"), cluster))
         killed_always(Lake(new(tmp_path / "always"), cluster))
 
 
@@ -755,6 +756,37 @@ def killed_once(lake: Lake) -> None:
     assert processed.retries >= 1
     lake.commit(prepared, processed)
     assert lake.numbers() == [0, 1, 2, 3]
+
+
+KILL_LATE = """\
+    import pathlib
+    import uuid
+    if os.getpid() != {driver}:
+        jobs = pathlib.Path({jobs!r})
+        (jobs / ("ran-" + uuid.uuid4().hex)).touch()
+        done = list(pathlib.Path({target!r}).glob("_headwater/runs/*/part-*.json"))
+        if len(done) >= 4 and not (jobs / "killed").exists():
+            (jobs / "killed").touch()
+            os.kill(os.getpid(), 9)
+    return frame"""
+
+
+def killed_late(lake: Lake) -> None:
+    """What a worker had finished before it was lost is not done again."""
+    for number in range(8):
+        lake.put(f"{number}.parquet", numbers(number, number + 1))
+    body = KILL_LATE.format(driver=os.getpid(), jobs=str(lake.jobs), target=str(lake.target))
+    prepared = lake.prepare(job=lake.job("jobs_late", body))
+    cluster = lake.cluster
+
+    processed = process(cluster.client, prepared, cluster.candidate, cut_bytes=1)
+
+    assert (lake.jobs / "killed").exists()
+    assert processed.retries == 1
+    assert len(list(lake.jobs.glob("ran-*"))) == 8 + 1
+    assert len({receipt.worker for receipt in processed.receipts}) >= 2
+    lake.commit(prepared, processed)
+    assert lake.numbers() == list(range(8))
 
 
 def killed_always(lake: Lake) -> None:
