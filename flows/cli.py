@@ -118,6 +118,12 @@ def run_etl(
     mode: Annotated[
         Mode, typer.Option("--mode", help="What happens to the rows that are there.")
     ] = Mode.OVERWRITE,
+    format_: Annotated[
+        Literal["delta", "parquet"],
+        typer.Option(
+            "--format", help="A Delta table, or plain Parquet in a new folder, without versions."
+        ),
+    ] = "delta",
     then: Annotated[
         list[str] | None,
         typer.Option(
@@ -158,6 +164,7 @@ def run_etl(
                 sides=_named(side or []),
                 partition_by=[c for text in partition_by or [] for c in text.split(",") if c],
                 mode=mode,
+                format=format_,
                 profile=profile,
                 fresh=fresh,
                 again=again,

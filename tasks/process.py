@@ -191,6 +191,7 @@ def _spec(
         device=device,
         gpu_fallback=gpu_fallback,
         is_one_part=route.is_one,
+        format=prepared.request.format,
     )
 
 

@@ -23,7 +23,7 @@ from headwater.infra.errors import (
     PartFailed,
     first_line,
 )
-from headwater.infra.models import Device, Part, PartFile, PartReceipt
+from headwater.infra.models import Device, Format, Part, PartFile, PartReceipt
 from headwater.infra.storage.inputs import Input
 from headwater.infra.storage.runs import RunFolder
 from headwater.infra.storage.types import conform, finer_than_kept
@@ -55,6 +55,7 @@ class PartSpec:
         schema: Columns as the dataset keeps them.
         gpu_fallback: What happens to a plan that the GPU engine cannot run.
         is_one_part: The job sees the whole input as one part.
+        format: How the target is written.
     """
 
     run_key: str
@@ -69,6 +70,7 @@ class PartSpec:
     device: Device = Device.CPU
     gpu_fallback: Literal["allow", "refuse"] = "allow"
     is_one_part: bool = False
+    format: Format = Format.DELTA
 
 
 @dataclass(slots=True)
@@ -136,7 +138,7 @@ def write_part(
     frame: pl.LazyFrame, index: int, spec: PartSpec, tmp: Path, phases: Phases
 ) -> tuple[tuple[PartFile, ...], int]:
     """The files of one part of the result, and how many plans the GPU engine handed to the CPU."""
-    writer = PartWriter(Uri.parse(spec.target), spec.run_key, index, tmp)
+    writer = PartWriter(Uri.parse(spec.target), spec.run_key, index, tmp, spec.format)
     frame, fallbacks = on_device(conform(frame, spec.result, spec.schema), spec)
     writer.sink(frame, spec.partition_by)
     with phases("upload"):
