@@ -3,7 +3,7 @@
 # No ``from __future__ import annotations`` here: Prefect resolves the types when a flow is run.
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from headwater.infra.errors import InvalidRequest
-from headwater.infra.models import JobRequest, Mode, StepsText
+from headwater.infra.models import Format, JobRequest, Mode, StepsText
 
 
 class _StepsForm:
@@ -98,6 +98,11 @@ class EtlParameters(BaseModel):
         description="overwrite: the new rows take the place of all rows. append: they are added."
         " replace: they take the place of the partitions that they have.",
     )
+    format: Literal["delta", "parquet"] = Field(
+        default="delta",
+        description="delta: a table with versions. parquet: plain files in a new folder, hive"
+        " folders where it is partitioned, _SUCCESS last; never overwritten.",
+    )
     profile: str = Field(default="local", description="Cluster profile: where the work runs.")
     fresh: bool = Field(
         default=False, description="Do every part anew, also those an earlier attempt finished."
@@ -148,6 +153,7 @@ class EtlParameters(BaseModel):
             fresh=self.fresh,
             again=self.again,
             steps=self._steps_text(),
+            format=Format(self.format),
         )
 
     def _steps_text(self) -> StepsText | None:

@@ -31,14 +31,14 @@ def receipt_rows(receipt: RunReceipt, *, folder: Path | None = None) -> list[tup
     target = _shown(receipt.target, folder)
     if receipt.dataset is not None:
         rows.append(("target", target))
-        rows.append(
-            (
-                "version",
-                f"{receipt.dataset.version}: {receipt.dataset.rows:,} rows in"
-                f" {_files(receipt.dataset.files)},"
-                f" {human_bytes(receipt.dataset.size_bytes)}",
-            )
+        written = (
+            f"{receipt.dataset.rows:,} rows in {_files(receipt.dataset.files)},"
+            f" {human_bytes(receipt.dataset.size_bytes)}"
         )
+        if receipt.dataset.version is None:
+            rows.append(("parquet", f"{written}; plain files, which have no version"))
+        else:
+            rows.append(("version", f"{receipt.dataset.version}: {written}"))
     else:
         unchanged = "" if receipt.status is Status.INTERRUPTED else " (unchanged)"
         rows.append(("target", f"{target}{unchanged}"))

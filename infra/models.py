@@ -175,10 +175,14 @@ class PartReceipt:
 
 @dataclass(frozen=True, slots=True)
 class DatasetVersion:
-    """One committed state of a dataset."""
+    """One committed state of a dataset.
+
+    Attributes:
+        version: ``None`` for plain Parquet, which has one state only.
+    """
 
     uri: str
-    version: int
+    version: int | None
     rows: int
     files: int
     size_bytes: int
@@ -211,6 +215,7 @@ class JobRequest:
         fresh: Do every part anew, also those that an earlier attempt finished.
         again: Commit once more what this very request has committed before.
         window: Span of time that the run covers, for scheduled runs.
+        format: How the target is written: a Delta table, or plain Parquet without versions.
     """
 
     sources: tuple[str, ...]
@@ -224,6 +229,7 @@ class JobRequest:
     window: Window | None = None
     steps: StepsText | None = None
     source_version: int | None = None
+    format: Format = Format.DELTA
 
     @property
     def job_name(self) -> str:
@@ -312,6 +318,7 @@ class RunReceipt:
         error: Message of what stopped the run; empty when nothing did.
         approximate: How far each column made by a sketch may be off, by its name.
         then: Receipts of the tables that the same run made from this one.
+        format: How the target is written; plain Parquet has no version.
     """
 
     run_id: str
@@ -347,6 +354,7 @@ class RunReceipt:
     versions: dict[str, str] = field(default_factory=dict)
     approximate: dict[str, str] = field(default_factory=dict)
     then: tuple[RunReceipt, ...] = ()
+    format: Format = Format.DELTA
     version: int = RECEIPT_VERSION
 
     @property

@@ -226,6 +226,7 @@ def _spec(
         gpu_fallback=gpu_fallback,
         is_one_part=route.is_one,
         is_repeated=candidate.processes,
+        format=prepared.request.format,
     )
 
 

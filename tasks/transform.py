@@ -23,7 +23,7 @@ from headwater.infra.errors import (
     PartFailed,
     first_line,
 )
-from headwater.infra.models import Device, Part, PartFile, PartReceipt
+from headwater.infra.models import Device, Format, Part, PartFile, PartReceipt
 from headwater.infra.storage.inputs import Input
 from headwater.infra.storage.retries import counting
 from headwater.infra.storage.runs import RunFolder
@@ -59,6 +59,7 @@ class PartSpec:
         is_one_part: The job sees the whole input as one part.
         is_repeated: A part may be asked for once more after it was finished: where its worker is
             lost before the scheduler has heard of it.
+        format: How the target is written.
     """
 
     run_key: str
@@ -74,6 +75,7 @@ class PartSpec:
     gpu_fallback: Literal["allow", "refuse"] = "allow"
     is_one_part: bool = False
     is_repeated: bool = False
+    format: Format = Format.DELTA
 
 
 @dataclass(slots=True)
@@ -154,7 +156,7 @@ def write_part(
     frame: pl.LazyFrame, index: int, spec: PartSpec, tmp: Path, phases: Phases
 ) -> tuple[tuple[PartFile, ...], int]:
     """The files of one part of the result, and how many plans the GPU engine handed to the CPU."""
-    writer = PartWriter(Uri.parse(spec.target), spec.run_key, index, tmp)
+    writer = PartWriter(Uri.parse(spec.target), spec.run_key, index, tmp, spec.format)
     frame, fallbacks = on_device(conform(frame, spec.result, spec.schema), spec)
     writer.sink(frame, spec.partition_by)
     with phases("upload"):

@@ -213,7 +213,7 @@ class Dataset:
             AccessDenied: It is local, and this user may not write there.
         """
         if self.uri.is_local:
-            _require_writable_folder(self.uri.path)
+            require_writable_folder(self.uri.path)
         if self.exists():
             return
         for ref in self._fs.list(self.uri):
@@ -440,8 +440,12 @@ class Dataset:
         return Commit(_snapshot(str(self.uri), self._load(version)).as_version(), already=not ours)
 
 
-def _require_writable_folder(path: Path) -> None:
-    """Look at the folder, or at the one in which it would be made."""
+def require_writable_folder(path: Path) -> None:
+    """Look at the folder, or at the one in which it would be made.
+
+    Raises:
+        AccessDenied: It is no folder, or this user may not write there.
+    """
     there = next(p for p in (path, *path.parents) if p.exists())
     if not there.is_dir():
         raise AccessDenied(
@@ -454,20 +458,23 @@ def _require_writable_folder(path: Path) -> None:
         )
 
 
-def part_folder(partition: Sequence[tuple[str, str | None]]) -> str:
-    """Folder of a part with these values, relative to the root.
+def part_folder(partition: Sequence[tuple[str, str | None]], root: str = DATA_FOLDER) -> str:
+    """Folder of a part with these values, relative to the table's root.
+
+    Args:
+        root: In which folder of the table; empty is the table's own.
 
     Examples:
         >>> part_folder([("origin", "a/b"), ("day", None)])
         'data/origin=a%2Fb/day=__HIVE_DEFAULT_PARTITION__'
-        >>> part_folder([])
-        'data'
+        >>> part_folder([]), part_folder([("origin", "JFK")], root="")
+        ('data', 'origin=JFK')
     """
     folders = (
         f"{name}={NULL_FOLDER if text is None else quote(text, safe='')}"
         for name, text in partition
     )
-    return "/".join([DATA_FOLDER, *folders])
+    return "/".join([root, *folders] if root else folders)
 
 
 def schema_diff(have: pl.Schema, want: pl.Schema) -> str:

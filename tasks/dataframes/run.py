@@ -209,6 +209,7 @@ def _spec(prepared: Prepared, index: tuple[Hashable, ...], topic: str, device: D
         partition_by=prepared.request.partition_by,
         topic=topic,
         device=device,
+        format=prepared.request.format,
     )
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import polars as pl
 
 from headwater.infra.errors import HeadwaterError, SchemaMismatch
-from headwater.infra.models import Device, PartReceipt
+from headwater.infra.models import Device, Format, PartReceipt
 from headwater.infra.storage.retries import counting
 from headwater.infra.storage.types import conform, finer_than_kept
 from headwater.infra.storage.uris import Uri
@@ -33,6 +33,7 @@ class WriteSpec:
         index: Names of the index, as the graph promised them.
         result: Columns as the job promised them.
         schema: Columns as the dataset keeps them.
+        format: How the target is written.
     """
 
     run_key: str
@@ -44,6 +45,7 @@ class WriteSpec:
     partition_by: tuple[str, ...]
     topic: str
     device: Device
+    format: Format = Format.DELTA
 
 
 def write_partition(partition: pd.DataFrame, index: int, spec: WriteSpec) -> PartReceipt:
@@ -87,7 +89,9 @@ def _write(partition: pd.DataFrame, index: int, spec: WriteSpec) -> PartReceipt:
                 frame = conformed(
                     with_index(partition, spec.index), spec.result, spec.job, where
                 ).lazy()
-                writer = PartWriter(Uri.parse(spec.target), spec.run_key, index, Path(tmp))
+                writer = PartWriter(
+                    Uri.parse(spec.target), spec.run_key, index, Path(tmp), spec.format
+                )
                 writer.sink(conform(frame, spec.result, spec.schema), spec.partition_by)
             with phases("upload"):
                 files = writer.publish()
