@@ -8,7 +8,7 @@ engine cannot run falls back to the CPU and is counted.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,15 +32,15 @@ from headwater.infra.storage.uris import Uri
 from headwater.tasks.gpu import on_gpu
 from headwater.tasks.jobs import Job
 from headwater.tasks.memory import under_way
+from headwater.tasks.needs import EVERYTHING, Needs, needs_of
+from headwater.tasks.pieces import bytes_taken, might_leave_out, stage_pieces
 from headwater.tasks.read import (
     count_rows,
     damaged_file,
     disk_failed,
     held_sides,
     named,
-    read_piece,
     scan_whole,
-    stage_all,
     together,
 )
 from headwater.tasks.write import PartWriter
@@ -129,8 +129,9 @@ def _run_part(part: Part, spec: PartSpec) -> PartReceipt:
     ):
         with phases("stage"):
             sides = _sides(spec, stack, tmp)
-            staged = stage_all(stack, [s.ref for s in part.slices], tmp)
-        frames = [read_piece(s, f, spec.source) for s, f in zip(part.slices, staged, strict=True)]
+            needs = part_needs(part, spec, sides)
+            staged = stage_pieces(stack, part.slices, spec.source, tmp, needs)
+        frames = [piece.scan(spec.source) for piece in staged]
         with phases("transform"):
             rows_in = sum(
                 count_rows(s, frame) for s, frame in zip(part.slices, frames, strict=True)
@@ -143,7 +144,7 @@ def _run_part(part: Part, spec: PartSpec) -> PartReceipt:
         files=files,
         rows_in=rows_in,
         rows_out=sum(f.rows for f in files),
-        bytes_read=sum(f.bytes_read for f in staged),
+        bytes_read=bytes_taken(staged),
         bytes_written=sum(f.size_bytes for f in files),
         seconds=phases.seconds,
         worker=worker_address(),
@@ -197,6 +198,17 @@ def failures(
         ) from exc
     except (Exception, pl.exceptions.PanicException) as exc:
         raise explained(exc) from exc
+
+
+def part_needs(part: Part, spec: PartSpec, sides: Mapping[str, pl.LazyFrame]) -> Needs:
+    """What the job's plan needs of the part's files."""
+    if not might_leave_out(part.slices):
+        return EVERYTHING
+
+    def plan(frame: pl.LazyFrame) -> pl.LazyFrame:
+        return conform(spec.job.load()(frame, **sides), spec.result, spec.schema)
+
+    return needs_of(plan, spec.source.schema)
 
 
 def _sides(spec: PartSpec, stack: ExitStack, tmp: Path) -> dict[str, pl.LazyFrame]:
