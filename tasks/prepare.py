@@ -30,6 +30,7 @@ from headwater.infra.models import (
     Format,
     JobRequest,
     Mode,
+    ReadOptions,
     Scope,
     to_jsonable,
 )
@@ -98,9 +99,9 @@ def prepare(request: JobRequest, *, folder: Path) -> Prepared:
         # A table keeps its partition columns; naming others is refused below.
         request = replace(request, partition_by=dataset.partition_by())
     side_uris = _side_uris(request, job)
-    source = open_input(request.sources, version=request.source_version)
+    source = open_input(request.sources, version=request.source_version, read=request.read)
     _require_outside(source, target)
-    sides = tuple((name, open_input([uri])) for name, uri in side_uris)
+    sides = tuple((name, open_input([uri], read=_of_sides(request))) for name, uri in side_uris)
     result = _result_schema(job, source, dict(sides))
     schema = stored_schema(result)
     _require_partition_columns(request, schema)
@@ -127,7 +128,9 @@ def check_follow_up(request: JobRequest, first: Prepared, *, folder: Path) -> No
     columns = {n: t for n, t in first.schema.items() if n not in by}
     schema = pl.Schema({**columns, **{name: first.schema[name] for name in by}})
     source = Input(str(first.target), Format.DELTA, (), schema, by)
-    sides = {name: open_input([uri]) for name, uri in _side_uris(request, job)}
+    sides = {
+        name: open_input([uri], read=_of_sides(request)) for name, uri in _side_uris(request, job)
+    }
     _require_partition_columns(request, stored_schema(_result_schema(job, source, sides)))
 
 
@@ -210,6 +213,11 @@ def _side_uris(request: JobRequest, job: Job) -> tuple[tuple[str, str], ...]:
                 hint=f"add --side {name}=URI",
             )
     return tuple((name, given[name]) for name in job.sides)
+
+
+def _of_sides(request: JobRequest) -> ReadOptions:
+    """How side tables are read: a given schema, an encoding and bad rows are the sources' own."""
+    return ReadOptions(drift=request.read.drift, max_expansion=request.read.max_expansion)
 
 
 def _result_schema(job: Job, source: Input, sides: Mapping[str, Input]) -> pl.Schema:
@@ -340,6 +348,7 @@ def _run_key(
         "target": str(target),
         "mode": request.mode,
         "partition_by": list(request.partition_by),
+        "read": to_jsonable(request.read),
         "window": to_jsonable(request.window),
         "job": [job.spec, job.digest],
         "engine": [pl.__version__, installed_version("headwater"), sys.version_info[:2]],

@@ -43,6 +43,7 @@ def read_piece(piece: Slice, staged: StagedFile, source: Input) -> pl.LazyFrame:
         partition=piece.partition,
         first_row=piece.first_row,
         rows=piece.rows,
+        name=Uri.parse(piece.ref.uri).display,
     )
 
 
@@ -102,7 +103,7 @@ def scan_whole(table: Input, stack: ExitStack, tmp: Path) -> pl.LazyFrame:
     """All of a table as a scan of its staged files, for as long as ``stack`` is open."""
     staged = stage_all(stack, [f.ref for f in table.files], tmp)
     frames = [
-        read_slice(s.path, table, partition=f.partition)
+        read_slice(s.path, table, partition=f.partition, name=Uri.parse(f.ref.uri).display)
         for f, s in zip(table.files, staged, strict=True)
     ]
     return together(frames, table.schema)
