@@ -186,6 +186,7 @@ class EtlRun:
             with self.cluster():
                 return self.process()
         with self.phase("process"):
+            prepared.keep_aside()
             self._processed = process(
                 self._cluster.client,
                 prepared,
@@ -282,6 +283,9 @@ class EtlRun:
                 "python": platform.python_version(),
             },
             approximate=prepared.job.approximations if prepared else {},
+            drift=prepared.drift if prepared else (),
+            bad_rows=len(prepared.source.bad) if prepared else 0,
+            aside=str(prepared.aside) if prepared and prepared.aside else "",
             then=tuple(
                 table.receipt(None if table._dataset() else error)
                 for table in self.then

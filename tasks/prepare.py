@@ -26,6 +26,7 @@ from headwater.infra.errors import (
     first_line,
 )
 from headwater.infra.models import (
+    BadRows,
     DatasetVersion,
     Format,
     JobRequest,
@@ -34,7 +35,7 @@ from headwater.infra.models import (
     Scope,
     to_jsonable,
 )
-from headwater.infra.storage.datasets import Dataset, LogEntry
+from headwater.infra.storage.datasets import STATE_FOLDER, Dataset, LogEntry
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.inputs import Input, open_input
 from headwater.infra.storage.types import require_partitionable, stored_schema
@@ -63,6 +64,7 @@ class Prepared:
         run_key: Digest of the pinned inputs, the parameters, the job's text and the engine.
         revision: 1, or more where this very run was committed before and is asked for again.
         committed: The version that holds the result already, where nothing is left to do.
+        evolved: How the target's columns and those of the result were brought together.
     """
 
     request: JobRequest
@@ -75,11 +77,32 @@ class Prepared:
     run_key: str
     revision: int
     committed: DatasetVersion | None
+    evolved: tuple[str, ...] = ()
 
     @property
     def attempt_key(self) -> str:
         """Names the folder of receipts: a repetition takes up none of the one before."""
         return self.run_key if self.revision == 1 else f"{self.run_key}-{self.revision}"
+
+    @property
+    def drift(self) -> tuple[str, ...]:
+        """What was widened so that the inputs, and the rows and their table, agree."""
+        of_sides = (f"side table '{n}': {note}" for n, side in self.sides for note in side.notes)
+        return (*self.source.notes, *of_sides, *self.evolved)
+
+    @property
+    def aside(self) -> Uri | None:
+        """Where rows of text that cannot be read are kept; ``None`` where none are."""
+        if not self.source.bad or self.request.read.bad_rows is not BadRows.ASIDE:
+            return None
+        return self.target / STATE_FOLDER / "bad-rows" / f"{self.attempt_key}.jsonl"
+
+    def keep_aside(self) -> None:
+        """Write the rows that are to be kept aside, one JSON object a line."""
+        if self.aside is not None:
+            lines = (json.dumps(to_jsonable(row), ensure_ascii=False) for row in self.source.bad)
+            text = "".join(f"{line}\n" for line in lines)
+            open_filesystem(self.aside).write(self.aside, text.encode())
 
 
 def prepare(request: JobRequest, *, folder: Path) -> Prepared:
