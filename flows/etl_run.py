@@ -210,6 +210,7 @@ class EtlRun:
                 mode=prepared.request.mode,
                 app_id=prepared.run_key,
                 revision=prepared.revision,
+                drift=prepared.request.read.drift,
                 metadata={
                     "run": self.run_id,
                     "flow": FLOW,

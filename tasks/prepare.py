@@ -126,13 +126,15 @@ def prepare(request: JobRequest, *, folder: Path) -> Prepared:
     _require_outside(source, target)
     sides = tuple((name, open_input([uri], read=_of_sides(request))) for name, uri in side_uris)
     result = _result_schema(job, source, dict(sides))
-    schema = stored_schema(result)
+    fit = dataset.evolve(
+        stored_schema(result), request.partition_by, request.mode, request.read.drift
+    )
+    schema = fit.schema
     _require_partition_columns(request, schema)
-    dataset.require_appendable(schema, request.partition_by, request.mode)
     run_key = _run_key(request, target, source, sides, job)
     revision, committed = _earlier(dataset, request, run_key)
     return Prepared(
-        request, target, source, sides, job, result, schema, run_key, revision, committed
+        request, target, source, sides, job, result, schema, run_key, revision, committed, fit.notes
     )
 
 

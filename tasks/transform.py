@@ -24,10 +24,9 @@ from headwater.infra.errors import (
     first_line,
 )
 from headwater.infra.models import Device, Part, PartFile, PartReceipt
-from headwater.infra.storage.casts import refusal
+from headwater.infra.storage.casts import conform, finer_than_kept, refusal
 from headwater.infra.storage.inputs import Input
 from headwater.infra.storage.runs import RunFolder
-from headwater.infra.storage.types import conform, finer_than_kept
 from headwater.infra.storage.uris import Uri
 from headwater.tasks.gpu import on_gpu
 from headwater.tasks.jobs import Job

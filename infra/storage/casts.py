@@ -11,7 +11,7 @@ import re
 import polars as pl
 
 from headwater.infra.errors import UnsupportedData
-from headwater.infra.storage.types import as_instance
+from headwater.infra.storage.types import as_instance, column_of, match_names, stored_type
 
 EXACT_IN_FLOAT64 = 2**53
 """Every whole number up to this has a Float64 of its own."""
@@ -31,6 +31,8 @@ _DIGITS: dict[pl.DataType, int] = {
 _TEXT = (pl.String, pl.Categorical, pl.Enum)
 _SMALL_INTS = (pl.Int8(), pl.Int16(), pl.UInt8(), pl.UInt16())
 _REFUSED = re.compile(r"headwater: (.*?, which is no exact .*?) :headwater", re.DOTALL)
+_FINER = re.compile(r"column '.*' is finer than a microsecond at [-+:. \w]*\w")
+"""How a plan of ``conform`` says so; the text that ``_exact_cast`` makes fail."""
 _MOMENT = r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\d(?:\.\d{1,6}0*)?)?"
 
 
@@ -196,6 +198,71 @@ def refusal(error: BaseException) -> UnsupportedData | None:
     return UnsupportedData(
         found[1], hint="give a schema whose types hold it with --drift, or mend the value"
     )
+
+
+def conform(frame: pl.LazyFrame, have: pl.Schema, want: pl.Schema) -> pl.LazyFrame:
+    """``frame`` with the columns of ``want``, in its order, cast without any loss.
+
+    A column that is spelt otherwise is renamed, and one that the frame lacks is null. A time
+    stamp finer than a microsecond makes the plan fail when it is collected; ``finer_than_kept``
+    tells such a failure from others.
+    """
+    spelt = match_names(have, want)
+    columns = []
+    for name, dtype in want.items():
+        if (found := spelt.get(name)) is None:
+            columns.append(pl.lit(None, dtype=dtype).alias(name))
+            continue
+        kept = have[found] if have[found] == dtype else stored_type(have[found], found)
+        value = _exact_cast(column_of(found), have[found], kept, found)
+        columns.append(exact(value, kept, dtype, column=name, place="the result").alias(name))
+    return frame.select(columns)
+
+
+def finer_than_kept(error: BaseException) -> UnsupportedData | None:
+    """The refusal that a plan of ``conform`` failed with; ``None`` where it was another error."""
+    found = _FINER.search(str(error))
+    if found is None:
+        return None
+    return UnsupportedData(
+        f"{found[0]}, which a table cannot hold exactly",
+        hint="round it in the job, for example with .dt.truncate('1us')",
+    )
+
+
+def _exact_cast(expr: pl.Expr, have: pl.DataType, want: pl.DataType, column: str) -> pl.Expr:
+    """``expr`` cast so that no value changes; a value that would makes the plan fail."""
+    if have == want:
+        return expr
+    if isinstance(have, pl.Datetime) and isinstance(want, pl.Datetime):
+        if have.time_zone is not None and have.time_zone != want.time_zone:
+            expr = expr.dt.convert_time_zone(want.time_zone or "UTC")
+        if have.time_unit != "ns":
+            return expr.cast(want)
+        finer = expr.dt.nanosecond() % 1000 != 0
+        # An expression cannot raise by itself; parsing this text as a number does.
+        said = pl.when(finer).then(
+            pl.format(f"column '{column}' is finer than a microsecond at {{}}", expr)
+        )
+        return pl.coalesce(said.otherwise(None).str.to_integer().cast(want), expr.cast(want))
+    if _holds_nanoseconds(have):
+        raise UnsupportedData(
+            f"column '{column}' of type {have} holds nanoseconds inside",
+            hint="cast them to microseconds in the job",
+        )
+    return expr.cast(want)
+
+
+def _holds_nanoseconds(dtype: pl.DataType) -> bool:
+    match dtype:
+        case pl.Datetime(time_unit="ns"):
+            return True
+        case pl.List(inner=inner) | pl.Array(inner=inner):
+            return _holds_nanoseconds(as_instance(inner))
+        case pl.Struct(fields=fields):
+            return any(_holds_nanoseconds(as_instance(f.dtype)) for f in fields)
+        case _:
+            return False
 
 
 def _zoned(expr: pl.Expr, have: pl.DataType, want: pl.DataType) -> pl.Expr:

@@ -7,7 +7,7 @@ said in notes, a plain line for each column.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -15,9 +15,8 @@ import polars as pl
 from headwater.infra.errors import SchemaMismatch, UnknownName, UnsupportedData
 from headwater.infra.models import Drift, ReadOptions
 from headwater.infra.storage.casts import can_hold_some, is_lossless
-from headwater.infra.storage.datasets import schema_diff
 from headwater.infra.storage.dtypes import dtype_of
-from headwater.infra.storage.types import MAX_DECIMAL_DIGITS, as_instance
+from headwater.infra.storage.types import MAX_DECIMAL_DIGITS, as_instance, match_names
 from headwater.infra.storage.uris import Uri
 
 GIVE_SCHEMA = "give a schema, for example --drift 'fare: Float64, day: Date', or a file of it"
@@ -72,24 +71,6 @@ def agree(
             _require_same(first_uri, first, uri, schema)
         return Agreed(first)
     return _widened(schemas, decide or _widest)
-
-
-def match_names(have: Iterable[str], want: Iterable[str]) -> dict[str, str]:
-    """Of each name in ``want`` the one in ``have`` that is meant; by case-fold, if need be.
-
-    Examples:
-        >>> match_names(["N", "s", "S"], ["n", "S", "x"])
-        {'n': 'N', 'S': 'S'}
-    """
-    names = list(have)
-    by_fold = {name.casefold(): name for name in reversed(names)}
-    found = {}
-    for name in want:
-        if name in names:
-            found[name] = name
-        elif (other := by_fold.get(name.casefold())) is not None:
-            found[name] = other
-    return found
 
 
 def wider(one: pl.DataType, other: pl.DataType) -> pl.DataType | None:
@@ -290,6 +271,26 @@ def _require_same(first_uri: str, first: pl.Schema, uri: str, schema: pl.Schema)
             f"{schema_diff(first, schema)}",
             hint="name files of one schema, or let them be widened with --drift widen",
         )
+
+
+def schema_diff(have: pl.Schema, want: pl.Schema) -> str:
+    """One line for each column that differs.
+
+    Examples:
+        >>> print(schema_diff(pl.Schema({"a": pl.Int64, "b": pl.String}),
+        ...                   pl.Schema({"a": pl.Float64, "c": pl.Date})))
+          a: Int64 there, Float64 here
+          b: String there, missing here
+          c: missing there, Date here
+    """
+    lines = []
+    for name in [*have, *(n for n in want if n not in have)]:
+        there, here = have.get(name), want.get(name)
+        if there != here:
+            lines.append(f"  {name}: {there or 'missing'} there, {here or 'missing'} here")
+    if not lines:
+        lines.append(f"  the order of columns: {', '.join(have)} there, {', '.join(want)} here")
+    return "\n".join(lines)
 
 
 def _display(uri: str) -> str:

@@ -29,7 +29,7 @@ from headwater.infra.errors import (
 from headwater.infra.models import BadRow, DataRef, Drift, Format, InputSummary, ReadOptions
 from headwater.infra.storage.casts import exact
 from headwater.infra.storage.datasets import LOG_FOLDER, Dataset
-from headwater.infra.storage.drift import agree, match_names
+from headwater.infra.storage.drift import agree
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.filesystems.protocol import Filesystem
 from headwater.infra.storage.hive import folder_types, hive_values, require_same_names
@@ -52,7 +52,7 @@ from headwater.infra.storage.text import (
     scan_jsonl,
     scan_text,
 )
-from headwater.infra.storage.types import column_of, partition_literal
+from headwater.infra.storage.types import column_of, match_names, partition_literal
 from headwater.infra.storage.unpack import CLAIMED_FLOOR, require_delimiter, require_encoding
 from headwater.infra.storage.uris import Uri
 from headwater.infra.units import KIB, human_bytes

@@ -17,11 +17,12 @@ from headwater.infra.errors import DamagedFile
 from headwater.infra.models import BadRow, BadRows, DataRef, Drift, Format, ReadOptions
 from headwater.infra.storage import csv_text, json_text, unpack
 from headwater.infra.storage.csv_text import CsvReader, Kinds
-from headwater.infra.storage.drift import Agreed, agree, combined, match_names
+from headwater.infra.storage.drift import Agreed, agree, combined
 from headwater.infra.storage.dtypes import dtype_of
 from headwater.infra.storage.filesystems.protocol import Filesystem
 from headwater.infra.storage.json_text import JsonReader
 from headwater.infra.storage.listing import display
+from headwater.infra.storage.types import match_names
 from headwater.infra.storage.uris import Uri
 
 READERS = 4
