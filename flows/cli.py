@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from typer.models import OptionInfo
 
-from headwater.infra.models import Mode
+from headwater.infra.models import MAX_EXPANSION, BadRows, Mode
 
 if TYPE_CHECKING:
     from headwater.flows.parameters import ThenParameters
@@ -35,6 +35,32 @@ Address = Annotated[str, typer.Argument(metavar="URI", help="Address of the data
 Side = Annotated[
     list[str] | None,
     typer.Option("--side", metavar="NAME=URI", help="Small table that the job joins as NAME."),
+]
+Drifting = Annotated[
+    str,
+    typer.Option(
+        "--drift",
+        metavar="strict|widen|SCHEMA",
+        help="Where files differ: refuse, widen, or cast to 'a: Int64, b: Date' or a file of it.",
+    ),
+]
+BadRowsOption = Annotated[
+    BadRows, typer.Option("--bad-rows", help="What happens to rows of text that cannot be read.")
+]
+Encoding = Annotated[
+    str, typer.Option("--encoding", metavar="NAME", help="Of text, such as utf-16 or cp1252.")
+]
+Delimiter = Annotated[
+    str,
+    typer.Option(
+        "--delimiter", metavar="CHARACTER", help="Between fields of CSV. [default: the header's]"
+    ),
+]
+Expansion = Annotated[
+    int,
+    typer.Option(
+        "--max-expansion", metavar="N", min=1, help="How many times its size a file may unpack to."
+    ),
 ]
 Version = Annotated[
     int | None, typer.Option("--version", min=0, help="This version, not the last.")
@@ -148,6 +174,11 @@ def run_etl(
             "--format", help="A Delta table, or plain Parquet in a new folder, without versions."
         ),
     ] = "delta",
+    drift: Drifting = "widen",
+    bad_rows: BadRowsOption = BadRows.REFUSE,
+    encoding: Encoding = "utf-8",
+    delimiter: Delimiter = "",
+    max_expansion: Expansion = MAX_EXPANSION,
     then: Annotated[
         list[str] | None,
         typer.Option(
@@ -175,7 +206,7 @@ def run_etl(
     with console.reporting():
         from pydantic import ValidationError
 
-        from headwater.flows.parameters import EtlParameters, invalid
+        from headwater.flows.parameters import EtlParameters, drift_parameters, invalid
         from headwater.flows.run_command import print_receipt
         from headwater.flows.run_command import run_etl as run
 
@@ -189,6 +220,11 @@ def run_etl(
                 partition_by=[c for text in partition_by or [] for c in text.split(",") if c],
                 mode=mode,
                 format=format_,
+                **drift_parameters(drift),
+                bad_rows=bad_rows,
+                encoding=encoding,
+                delimiter="\t" if delimiter == "\\t" else delimiter,
+                max_expansion=max_expansion,
                 profile=profile,
                 fresh=fresh,
                 again=again,

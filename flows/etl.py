@@ -101,6 +101,8 @@ def scan(run: EtlRun) -> None:
         "uncounted" if prepared.source.rows is None else prepared.source.rows,
         prepared.run_key,
     )
+    for note in prepared.drift:
+        get_run_logger().info("drift: %s", note)
 
 
 @task(persist_result=False, cache_policy=NO_CACHE)

@@ -201,6 +201,7 @@ class EtlRun:
             with self.cluster():
                 return self.process()
         with self.phase("process"):
+            prepared.keep_aside()
             self._processed = process(
                 self._cluster.client,
                 prepared,
@@ -232,6 +233,7 @@ class EtlRun:
                 mode=prepared.request.mode,
                 app_id=prepared.run_key,
                 revision=prepared.revision,
+                drift=prepared.request.read.drift,
                 metadata={
                     "run": self.run_id,
                     "flow": FLOW,
@@ -309,6 +311,9 @@ class EtlRun:
             },
             approximate=prepared.job.approximations if prepared else {},
             format=self.request.format,
+            drift=prepared.drift if prepared else (),
+            bad_rows=len(prepared.source.bad) if prepared else 0,
+            aside=str(prepared.aside) if prepared and prepared.aside else "",
             then=tuple(
                 table.receipt(None if table._dataset() else error)
                 for table in self.then

@@ -46,6 +46,10 @@ def receipt_rows(receipt: RunReceipt, *, folder: Path | None = None) -> list[tup
     for column, bound in receipt.approximate.items():
         names.setdefault(bound, []).append(column)
     rows += [("approximate", f"{', '.join(n)}: {bound}") for bound, n in names.items()]
+    rows += [("drift", note) for note in receipt.drift]
+    if receipt.bad_rows:
+        kept = f", kept in {_shown(receipt.aside, folder)}" if receipt.aside else ""
+        rows.append(("bad rows", f"{receipt.bad_rows:,} left out{kept}"))
     if receipt.status is not Status.ALREADY_COMMITTED:
         taken = f", {receipt.resumed_parts} taken up" if receipt.resumed_parts else ""
         retries = f", {receipt.retries} retries" if receipt.retries else ", no retry"

@@ -39,6 +39,26 @@ class Mode(StrEnum):
     """The new rows take the place of all rows in the partitions that the new rows have."""
 
 
+class Drift(StrEnum):
+    """What happens where the files of an input have other columns or types than each other."""
+
+    STRICT = "strict"
+    """Refused, with a diff of the columns."""
+    WIDEN = "widen"
+    """Read as one schema that holds the values of all exactly; what was widened is said."""
+
+
+class BadRows(StrEnum):
+    """What happens to rows of text that have other fields than their file's columns."""
+
+    REFUSE = "refuse"
+    """The first of them is named, and nothing starts."""
+    SKIP = "skip"
+    """They are left out and counted."""
+    ASIDE = "aside"
+    """They are left out, counted, and kept in a file beside the target's versions."""
+
+
 class Scope(StrEnum):
     """Which rows a job has to see together."""
 
@@ -200,6 +220,49 @@ class StepsText:
     text: str
 
 
+MAX_EXPANSION = 200
+"""How many times its size a file may unpack to; text and tables stay far below, bombs do not."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How the files of an input are read where their own bytes do not say.
+
+    Attributes:
+        drift: What happens where files differ; also to rows appended to a table.
+        columns: A given schema, names and types, instead: columns are cast to it exactly, those
+            that it does not name are left out, and those that a file lacks are null there.
+        bad_rows: What happens to rows of text that cannot be read.
+        encoding: Of text files, as Python names it.
+        delimiter: Between the fields of CSV; empty takes the first file's header for it.
+        max_expansion: How many times its size a file may unpack to.
+    """
+
+    drift: Drift = Drift.WIDEN
+    columns: tuple[tuple[str, str], ...] = ()
+    bad_rows: BadRows = BadRows.REFUSE
+    encoding: str = "utf-8"
+    delimiter: str = ""
+    max_expansion: int = MAX_EXPANSION
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row of text that could not be read and was left out.
+
+    Attributes:
+        file: Address of the file.
+        line: Where it begins, from 1.
+        reason: Why it could not be read.
+        text: The row.
+    """
+
+    file: str
+    line: int
+    reason: str
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class JobRequest:
     """What a run was asked to do; nothing in it is resolved yet.
@@ -216,6 +279,7 @@ class JobRequest:
         again: Commit once more what this very request has committed before.
         window: Span of time that the run covers, for scheduled runs.
         format: How the target is written: a Delta table, or plain Parquet without versions.
+        read: How the sources are read; side tables by its defaults.
     """
 
     sources: tuple[str, ...]
@@ -230,6 +294,7 @@ class JobRequest:
     steps: StepsText | None = None
     source_version: int | None = None
     format: Format = Format.DELTA
+    read: ReadOptions = ReadOptions()
 
     @property
     def job_name(self) -> str:
@@ -319,6 +384,9 @@ class RunReceipt:
         approximate: How far each column made by a sketch may be off, by its name.
         then: Receipts of the tables that the same run made from this one.
         format: How the target is written; plain Parquet has no version.
+        drift: What was widened so that files, or the rows and their table, agree; a line each.
+        bad_rows: Rows of text that could not be read and were left out.
+        aside: Address of the file that keeps them; empty where none does.
     """
 
     run_id: str
@@ -355,6 +423,9 @@ class RunReceipt:
     approximate: dict[str, str] = field(default_factory=dict)
     then: tuple[RunReceipt, ...] = ()
     format: Format = Format.DELTA
+    drift: tuple[str, ...] = ()
+    bad_rows: int = 0
+    aside: str = ""
     version: int = RECEIPT_VERSION
 
     @property

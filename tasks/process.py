@@ -7,7 +7,7 @@ at once. A worker that dies takes only its unfinished parts with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from distributed import as_completed
@@ -216,7 +216,7 @@ def _spec(
         run_key=prepared.run_key,
         attempt_key=route.attempt_key,
         target=str(prepared.target),
-        source=replace(prepared.source, files=()),
+        source=prepared.source.for_workers,
         sides=prepared.sides,
         job=prepared.job,
         result=prepared.result,

@@ -27,6 +27,7 @@ def read_piece(piece: Slice, staged: StagedFile, source: Input) -> pl.LazyFrame:
         partition=piece.partition,
         first_row=piece.first_row,
         rows=piece.rows,
+        name=Uri.parse(piece.ref.uri).display,
     )
 
 
@@ -87,7 +88,7 @@ def scan_whole(table: Input, stack: ExitStack, tmp: Path) -> pl.LazyFrame:
     wanted = [Wanted(ref) for ref in dict.fromkeys(f.ref for f in table.files)]
     staged = stack.enter_context(stage_all(wanted, directory=tmp))
     frames = [
-        read_slice(s.path, table, partition=f.partition)
+        read_slice(s.path, table, partition=f.partition, name=Uri.parse(f.ref.uri).display)
         for f, s in zip(table.files, staged, strict=True)
     ]
     return together(frames, table.schema)

@@ -24,10 +24,10 @@ from headwater.infra.errors import (
     first_line,
 )
 from headwater.infra.models import Device, Format, Part, PartFile, PartReceipt
+from headwater.infra.storage.casts import conform, finer_than_kept, refusal
 from headwater.infra.storage.inputs import Input
 from headwater.infra.storage.retries import counting
 from headwater.infra.storage.runs import RunFolder
-from headwater.infra.storage.types import conform, finer_than_kept
 from headwater.infra.storage.uris import Uri
 from headwater.tasks.gpu import on_gpu
 from headwater.tasks.jobs import Job
@@ -230,7 +230,7 @@ def on_device(frame: pl.LazyFrame, spec: PartSpec) -> tuple[pl.LazyFrame, int]:
 
 def explain_part(part: Part, spec: PartSpec, exc: BaseException) -> HeadwaterError:
     """Which file is damaged, found by reading each alone; else the job is what failed."""
-    if (refused := finer_than_kept(exc)) is not None:
+    if (refused := finer_than_kept(exc) or refusal(exc)) is not None:
         return refused
     if (damaged := damaged_file(part, spec.source)) is not None:
         return damaged

@@ -12,8 +12,8 @@ import polars as pl
 
 from headwater.infra.errors import HeadwaterError, SchemaMismatch
 from headwater.infra.models import Device, Format, PartReceipt
+from headwater.infra.storage.casts import conform, finer_than_kept, refusal
 from headwater.infra.storage.retries import counting
-from headwater.infra.storage.types import conform, finer_than_kept
 from headwater.infra.storage.uris import Uri
 from headwater.tasks.dataframes.failures import explained, interrupted
 from headwater.tasks.dataframes.frames import tell
@@ -102,7 +102,7 @@ def _write(partition: pd.DataFrame, index: int, spec: WriteSpec) -> PartReceipt:
         except KeyboardInterrupt as exc:
             raise interrupted(where) from exc
         except (Exception, pl.exceptions.PanicException) as exc:
-            raise (finer_than_kept(exc) or explained(spec.job, exc)) from exc
+            raise (finer_than_kept(exc) or refusal(exc) or explained(spec.job, exc)) from exc
     return PartReceipt(
         index=index,
         files=files,
