@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from typer.models import OptionInfo
 
-from headwater.infra.models import Mode
+from headwater.infra.models import MAX_EXPANSION, BadRows, Mode
 
 if TYPE_CHECKING:
     from headwater.flows.parameters import ThenParameters
@@ -23,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 run_app = typer.Typer(help="Run a flow now.", no_args_is_help=True, rich_markup_mode=None)
-data_app = typer.Typer(help="Look at a dataset.", no_args_is_help=True, rich_markup_mode=None)
+data_app = typer.Typer(help="Look after a dataset.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(run_app, name="run")
 app.add_typer(data_app, name="data")
 steps_app = typer.Typer(help="Jobs as lists of steps.", no_args_is_help=True, rich_markup_mode=None)
@@ -35,6 +35,32 @@ Address = Annotated[str, typer.Argument(metavar="URI", help="Address of the data
 Side = Annotated[
     list[str] | None,
     typer.Option("--side", metavar="NAME=URI", help="Small table that the job joins as NAME."),
+]
+Drifting = Annotated[
+    str,
+    typer.Option(
+        "--drift",
+        metavar="strict|widen|SCHEMA",
+        help="Where files differ: refuse, widen, or cast to 'a: Int64, b: Date' or a file of it.",
+    ),
+]
+BadRowsOption = Annotated[
+    BadRows, typer.Option("--bad-rows", help="What happens to rows of text that cannot be read.")
+]
+Encoding = Annotated[
+    str, typer.Option("--encoding", metavar="NAME", help="Of text, such as utf-16 or cp1252.")
+]
+Delimiter = Annotated[
+    str,
+    typer.Option(
+        "--delimiter", metavar="CHARACTER", help="Between fields of CSV. [default: the header's]"
+    ),
+]
+Expansion = Annotated[
+    int,
+    typer.Option(
+        "--max-expansion", metavar="N", min=1, help="How many times its size a file may unpack to."
+    ),
 ]
 Version = Annotated[
     int | None, typer.Option("--version", min=0, help="This version, not the last.")
@@ -54,10 +80,10 @@ def main() -> None:
     try:
         app()
     except SystemExit as exc:
-        from headwater.flows.console import EXIT_INTERRUPTED, leave
+        from headwater.flows.console import EXIT_FAILED, EXIT_INTERRUPTED, leave
 
-        if exc.code == EXIT_INTERRUPTED:
-            leave(EXIT_INTERRUPTED)
+        if exc.code in (EXIT_FAILED, EXIT_INTERRUPTED):
+            leave(exc.code)
         raise
 
 
@@ -142,6 +168,17 @@ def run_etl(
     mode: Annotated[
         Mode, typer.Option("--mode", help="What happens to the rows that are there.")
     ] = Mode.OVERWRITE,
+    format_: Annotated[
+        Literal["delta", "parquet"],
+        typer.Option(
+            "--format", help="A Delta table, or plain Parquet in a new folder, without versions."
+        ),
+    ] = "delta",
+    drift: Drifting = "widen",
+    bad_rows: BadRowsOption = BadRows.REFUSE,
+    encoding: Encoding = "utf-8",
+    delimiter: Delimiter = "",
+    max_expansion: Expansion = MAX_EXPANSION,
     then: Annotated[
         list[str] | None,
         typer.Option(
@@ -169,7 +206,7 @@ def run_etl(
     with console.reporting():
         from pydantic import ValidationError
 
-        from headwater.flows.parameters import EtlParameters, invalid
+        from headwater.flows.parameters import EtlParameters, drift_parameters, invalid
         from headwater.flows.run_command import print_receipt
         from headwater.flows.run_command import run_etl as run
 
@@ -182,6 +219,12 @@ def run_etl(
                 sides=_named(side or []),
                 partition_by=[c for text in partition_by or [] for c in text.split(",") if c],
                 mode=mode,
+                format=format_,
+                **drift_parameters(drift),
+                bad_rows=bad_rows,
+                encoding=encoding,
+                delimiter="\t" if delimiter == "\\t" else delimiter,
+                max_expansion=max_expansion,
                 profile=profile,
                 fresh=fresh,
                 again=again,
@@ -236,6 +279,92 @@ def data_read(
     console = Console(json, debug)
     with console.reporting():
         read(uri, version, limit, format_, console)
+
+
+@data_app.command("vacuum")
+def data_vacuum(
+    uri: Address,
+    retention_days: Annotated[
+        float | None,
+        typer.Option(
+            "--retention-days",
+            min=0,
+            help="Superseded versions stay readable this long. [default: the table's own, else 7]",
+        ),
+    ] = None,
+    grace_days: Annotated[
+        float, typer.Option("--grace-days", min=0, help="Unfinished runs are kept this long.")
+    ] = 7,
+    force: Annotated[
+        bool, typer.Option("--force", help="Allow times that readers and runs may not survive.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "--execute", help="Remove it; else it is only told.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Remove files that no needed version holds: of old versions, failed runs and the log."""
+    from headwater.flows.console import Console
+
+    console = Console(json, debug)
+    with console.reporting():
+        from headwater.flows.upkeep_commands import run_vacuum
+
+        run_vacuum(
+            uri,
+            console,
+            retention_days=retention_days,
+            grace_days=grace_days,
+            force=force,
+            execute=yes,
+        )
+
+
+@data_app.command("delete")
+def data_delete(
+    uri: Address,
+    where: Annotated[
+        str,
+        typer.Option("--where", metavar="EXPR", help="SQL condition over one row, as in filter."),
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell how many rows match.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Delete the rows that match, in one new version; say until when old ones hold them."""
+    from headwater.flows.console import Console
+
+    console = Console(json, debug)
+    with console.reporting():
+        from headwater.flows.upkeep_commands import run_delete
+
+        run_delete(uri, where, console, dry_run=dry_run, yes=yes)
+
+
+@data_app.command("compact")
+def data_compact(
+    uri: Address,
+    target_mib: Annotated[
+        int, typer.Option("--target-mib", min=1, help="About the size of the new files.")
+    ] = 128,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell what would be brought together.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Bring small files together in fewer, in one new version with the same rows."""
+    from headwater.flows.console import Console
+
+    console = Console(json, debug)
+    with console.reporting():
+        from headwater.flows.upkeep_commands import run_compact
+
+        run_compact(uri, console, target_mib=target_mib, dry_run=dry_run)
 
 
 @steps_app.command("list")

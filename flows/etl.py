@@ -101,6 +101,8 @@ def scan(run: EtlRun) -> None:
         "uncounted" if prepared.source.rows is None else prepared.source.rows,
         prepared.run_key,
     )
+    for note in prepared.drift:
+        get_run_logger().info("drift: %s", note)
 
 
 @task(persist_result=False, cache_policy=NO_CACHE)
@@ -119,7 +121,8 @@ def process(run: EtlRun) -> None:
 def commit(run: EtlRun) -> None:
     """Make the finished parts one version."""
     dataset = run.commit()
-    get_run_logger().info("version %d of %s", dataset.version, dataset.uri)
+    named = "plain Parquet in" if dataset.version is None else f"version {dataset.version} of"
+    get_run_logger().info("%s %s", named, dataset.uri)
 
 
 def _log_progress(progress: Progress) -> None:

@@ -21,12 +21,13 @@ import polars as pl
 
 from headwater.infra import clusters
 from headwater.infra.clusters import Cluster
-from headwater.infra.errors import HeadwaterError
+from headwater.infra.errors import HeadwaterError, InvalidRequest
 from headwater.infra.gpu import GpuProbe, probe
 from headwater.infra.launchers.local import local_plan
 from headwater.infra.models import (
     DatasetVersion,
     Device,
+    Format,
     JobRequest,
     LaunchTry,
     Plan,
@@ -35,6 +36,7 @@ from headwater.infra.models import (
 )
 from headwater.infra.profiles import ClusterProfile
 from headwater.infra.storage.datasets import Commit, Dataset
+from headwater.infra.storage.plain import PlainFolder
 from headwater.infra.storage.receipts import ReceiptStore
 from headwater.infra.storage.retries import counting
 from headwater.infra.storage.uris import Uri
@@ -139,6 +141,7 @@ class EtlRun:
         """
         if self._prepared is None:
             self._started = datetime.now(UTC)
+            self._require_version_for_followers()
             with self.phase("scan"):
                 self._plan = local_plan(self.profile, self._gpu_probe)
                 prepared = prepare(self.request, folder=self._folder)
@@ -156,6 +159,16 @@ class EtlRun:
                 for table in self.then:
                     table.scan()
         return self._prepared
+
+    def _require_version_for_followers(self) -> None:
+        if self.then and self.request.format is Format.PARQUET:
+            names = ", ".join(table.request.target for table in self.then)
+            raise InvalidRequest(
+                f"--then makes {names} from the version that the run commits, and plain Parquet"
+                " has none",
+                hint="leave --format parquet out, or make them in runs of their own from"
+                f" --source {self.request.target}",
+            )
 
     def reading(self, table: Uri, version: int | None = None) -> JobRequest:
         """The request with ``table`` as its source."""
@@ -188,6 +201,7 @@ class EtlRun:
             with self.cluster():
                 return self.process()
         with self.phase("process"):
+            prepared.keep_aside()
             self._processed = process(
                 self._cluster.client,
                 prepared,
@@ -203,14 +217,23 @@ class EtlRun:
         if self._processed is None:
             raise RuntimeError("process() has not been called")
         receipts = self._processed.receipts
+        files = [file for receipt in receipts for file in receipt.files]
+        if prepared.request.format is Format.PARQUET:
+            with self.phase("commit"):
+                self._committed = PlainFolder(prepared.target).finish(
+                    files, run_key=prepared.run_key, run=self.run_id
+                )
+            self._finished = datetime.now(UTC)
+            return self._committed.dataset
         with self.phase("commit"):
             self._committed = Dataset(prepared.target).commit(
-                [file for receipt in receipts for file in receipt.files],
+                files,
                 schema=prepared.schema,
                 partition_by=prepared.request.partition_by,
                 mode=prepared.request.mode,
                 app_id=prepared.run_key,
                 revision=prepared.revision,
+                drift=prepared.request.read.drift,
                 metadata={
                     "run": self.run_id,
                     "flow": FLOW,
@@ -287,6 +310,10 @@ class EtlRun:
                 "python": platform.python_version(),
             },
             approximate=prepared.job.approximations if prepared else {},
+            format=self.request.format,
+            drift=prepared.drift if prepared else (),
+            bad_rows=len(prepared.source.bad) if prepared else 0,
+            aside=str(prepared.aside) if prepared and prepared.aside else "",
             then=tuple(
                 table.receipt(None if table._dataset() else error)
                 for table in self.then

@@ -3,7 +3,7 @@
 # No ``from __future__ import annotations`` here: Prefect resolves the types when a flow is run.
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import (
     BaseModel,
@@ -15,7 +15,16 @@ from pydantic import (
 )
 
 from headwater.infra.errors import InvalidRequest
-from headwater.infra.models import JobRequest, Mode, StepsText
+from headwater.infra.models import (
+    MAX_EXPANSION,
+    BadRows,
+    Drift,
+    Format,
+    JobRequest,
+    Mode,
+    ReadOptions,
+    StepsText,
+)
 
 
 class _StepsForm:
@@ -98,6 +107,45 @@ class EtlParameters(BaseModel):
         description="overwrite: the new rows take the place of all rows. append: they are added."
         " replace: they take the place of the partitions that they have.",
     )
+    format: Literal["delta", "parquet"] = Field(
+        default="delta",
+        description="delta: a table with versions. parquet: plain files in a new folder, hive"
+        " folders where it is partitioned, _SUCCESS last; never overwritten.",
+    )
+    drift: Drift = Field(
+        default=Drift.WIDEN,
+        description="Where files differ, or appended rows from their table. widen: read them as"
+        " one schema that holds the values of all exactly (columns renamed by case, integers"
+        " widened, missing columns null). strict: refuse with a diff of the columns.",
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="A given schema instead: name of a column -> type. Columns are cast exactly or"
+        " refused; those that are not named are left out.",
+        examples=[{"fare": "Decimal(12, 2)", "day": "Date"}],
+    )
+    bad_rows: BadRows = Field(
+        default=BadRows.REFUSE,
+        description="Rows of CSV and JSON lines that cannot be read. refuse: name the first one and"
+        " start nothing. skip: leave them out and count them. aside: also keep them in a file"
+        " beside the target's versions.",
+    )
+    encoding: str = Field(
+        default="utf-8",
+        description="Encoding of text files.",
+        examples=["utf-8", "utf-16", "cp1252"],
+    )
+    delimiter: str = Field(
+        default="",
+        max_length=1,
+        description="Between the fields of CSV. Empty takes the first of , ; tab | that the header"
+        " has.",
+    )
+    max_expansion: int = Field(
+        default=MAX_EXPANSION,
+        ge=1,
+        description="How many times its size a file may unpack to, above some tens of megabytes.",
+    )
     profile: str = Field(default="local", description="Cluster profile: where the work runs.")
     fresh: bool = Field(
         default=False, description="Do every part anew, also those an earlier attempt finished."
@@ -128,6 +176,7 @@ class EtlParameters(BaseModel):
                 fresh=self.fresh,
                 again=self.again,
                 steps=_steps_of(table.steps_file) if table.steps_file else None,
+                read=ReadOptions(drift=self.drift, max_expansion=self.max_expansion),
             )
             for table in self.then
         )
@@ -148,6 +197,23 @@ class EtlParameters(BaseModel):
             fresh=self.fresh,
             again=self.again,
             steps=self._steps_text(),
+            format=Format(self.format),
+            read=self._read_options(),
+        )
+
+    def _read_options(self) -> ReadOptions:
+        columns: tuple[tuple[str, str], ...] = ()
+        if self.columns:
+            from headwater.infra.storage.dtypes import columns_of
+
+            columns = columns_of(self.columns, "the given schema")
+        return ReadOptions(
+            self.drift,
+            columns,
+            self.bad_rows,
+            self.encoding,
+            self.delimiter,
+            self.max_expansion,
         )
 
     def _steps_text(self) -> StepsText | None:
@@ -170,6 +236,32 @@ def _steps_of(path: Path) -> StepsText:
 
     file = load_steps(path)
     return StepsText(file.name, file.text)
+
+
+class DriftParameters(TypedDict, total=False):
+    """The two fields that say what happens where files differ."""
+
+    drift: Drift
+    columns: dict[str, str]
+
+
+def drift_parameters(text: str) -> DriftParameters:
+    """What ``--drift`` says: a policy, or a schema as text or as the name of a file.
+
+    Raises:
+        HeadwaterError: It is neither.
+    """
+    if text in [policy.value for policy in Drift]:
+        return {"drift": Drift(text)}
+    if ":" not in text and Path(text).suffix.lower() not in (".toml", ".json"):
+        raise InvalidRequest(
+            f"--drift {text} is no policy and no schema",
+            hint="write strict, widen, a schema such as 'fare: Float64, day: Date', or the name of"
+            " a .toml or .json file of it",
+        )
+    from headwater.infra.storage.dtypes import written_columns
+
+    return {"columns": dict(written_columns(text))}
 
 
 def invalid(error: ValidationError) -> InvalidRequest:

@@ -31,14 +31,14 @@ def receipt_rows(receipt: RunReceipt, *, folder: Path | None = None) -> list[tup
     target = _shown(receipt.target, folder)
     if receipt.dataset is not None:
         rows.append(("target", target))
-        rows.append(
-            (
-                "version",
-                f"{receipt.dataset.version}: {receipt.dataset.rows:,} rows in"
-                f" {_files(receipt.dataset.files)},"
-                f" {human_bytes(receipt.dataset.size_bytes)}",
-            )
+        written = (
+            f"{receipt.dataset.rows:,} rows in {_files(receipt.dataset.files)},"
+            f" {human_bytes(receipt.dataset.size_bytes)}"
         )
+        if receipt.dataset.version is None:
+            rows.append(("parquet", f"{written}; plain files, which have no version"))
+        else:
+            rows.append(("version", f"{receipt.dataset.version}: {written}"))
     else:
         unchanged = "" if receipt.status is Status.INTERRUPTED else " (unchanged)"
         rows.append(("target", f"{target}{unchanged}"))
@@ -46,6 +46,10 @@ def receipt_rows(receipt: RunReceipt, *, folder: Path | None = None) -> list[tup
     for column, bound in receipt.approximate.items():
         names.setdefault(bound, []).append(column)
     rows += [("approximate", f"{', '.join(n)}: {bound}") for bound, n in names.items()]
+    rows += [("drift", note) for note in receipt.drift]
+    if receipt.bad_rows:
+        kept = f", kept in {_shown(receipt.aside, folder)}" if receipt.aside else ""
+        rows.append(("bad rows", f"{receipt.bad_rows:,} left out{kept}"))
     if receipt.status is not Status.ALREADY_COMMITTED:
         taken = f", {receipt.resumed_parts} taken up" if receipt.resumed_parts else ""
         retries = f", {receipt.retries} retries" if receipt.retries else ", no retry"

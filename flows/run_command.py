@@ -7,15 +7,23 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from headwater.flows.console import Console
 from headwater.flows.parameters import EtlParameters
 from headwater.flows.prefect_api import prefect_api
 from headwater.infra.models import RunReceipt, to_jsonable
+from headwater.infra.storage.uris import Uri
+
+if TYPE_CHECKING:
+    from headwater.flows.etl_run import EtlRun
 
 QUIET_DASK = {"DASK_LOGGING__DISTRIBUTED": "critical"}
 """Dask reports each failing task and each lost connection at shutdown in many lines of its own;
 what a person needs of it is in our messages and in the receipt."""
+
+NOTES_SHOWN = 5
+"""Lines about drift before the run; all of them are in its receipt."""
 
 
 def run_etl(parameters: EtlParameters, console: Console) -> RunReceipt:
@@ -41,6 +49,7 @@ def run_etl(parameters: EtlParameters, console: Console) -> RunReceipt:
             on_progress=display.progress,
         )
         run.scan()
+        _say_what_was_done(run, console)
         if run.is_done:
             receipt = run.receipt()
             run.keep(receipt)
@@ -55,6 +64,21 @@ def run_etl(parameters: EtlParameters, console: Console) -> RunReceipt:
             display.step("parts")
             # The parameters are a validated model already.
             return etl.with_options(validate_parameters=False)(parameters)
+
+
+def _say_what_was_done(run: EtlRun, console: Console) -> None:
+    """A short notice of how inputs that differ are read, before any part starts."""
+    prepared = run.prepared
+    for note in prepared.drift[:NOTES_SHOWN]:
+        console.say(f"drift: {note}")
+    if (more := len(prepared.drift) - NOTES_SHOWN) > 0:
+        console.say(f"drift: {more} more in the receipt")
+    if prepared.source.bad:
+        first = prepared.source.bad[0]
+        console.say(
+            f"bad rows: {len(prepared.source.bad):,} are left out, the first in"
+            f" {Uri.parse(first.file).display} line {first.line}: {first.reason}"
+        )
 
 
 @contextmanager
@@ -91,10 +115,13 @@ def _no_garbage_collection() -> Iterator[None]:
 def print_receipt(receipt: RunReceipt, console: Console) -> None:
     """The receipt, and what to do when nothing was left to do."""
     from headwater.flows.receipts import as_text
-    from headwater.infra.models import Mode
+    from headwater.infra.models import Format, Mode
 
     console.result(to_jsonable(receipt), as_text(receipt))
     if receipt.had_nothing_to_do:
+        if receipt.format is Format.PARQUET:
+            console.say("nothing to do: this folder is written already; name another for a copy")
+            return
         how = (
             "--again adds the rows once more"
             if receipt.mode is Mode.APPEND

@@ -19,6 +19,7 @@
     ├── RunError              while a run was under way
     │   ├── PartFailed        one part could not be finished
     │   ├── WorkerLost        a part's worker died, again and again
+    │   ├── MemoryExhausted   the parts in this process would have taken all memory
     │   └── CommitConflict    other writers kept winning
     └── MissingDependency     a package or device that the request needs is not there
 
@@ -159,6 +160,10 @@ class PartFailed(RunError):
 
 class WorkerLost(RunError):
     """The worker of one part died more often than is tried."""
+
+
+class MemoryExhausted(RunError):
+    """Parts that run in this process took as much memory as it may have."""
 
 
 class CommitConflict(RunError):

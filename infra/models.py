@@ -39,6 +39,26 @@ class Mode(StrEnum):
     """The new rows take the place of all rows in the partitions that the new rows have."""
 
 
+class Drift(StrEnum):
+    """What happens where the files of an input have other columns or types than each other."""
+
+    STRICT = "strict"
+    """Refused, with a diff of the columns."""
+    WIDEN = "widen"
+    """Read as one schema that holds the values of all exactly; what was widened is said."""
+
+
+class BadRows(StrEnum):
+    """What happens to rows of text that have other fields than their file's columns."""
+
+    REFUSE = "refuse"
+    """The first of them is named, and nothing starts."""
+    SKIP = "skip"
+    """They are left out and counted."""
+    ASIDE = "aside"
+    """They are left out, counted, and kept in a file beside the target's versions."""
+
+
 class Scope(StrEnum):
     """Which rows a job has to see together."""
 
@@ -175,10 +195,14 @@ class PartReceipt:
 
 @dataclass(frozen=True, slots=True)
 class DatasetVersion:
-    """One committed state of a dataset."""
+    """One committed state of a dataset.
+
+    Attributes:
+        version: ``None`` for plain Parquet, which has one state only.
+    """
 
     uri: str
-    version: int
+    version: int | None
     rows: int
     files: int
     size_bytes: int
@@ -193,6 +217,49 @@ class StepsText:
     """
 
     name: str
+    text: str
+
+
+MAX_EXPANSION = 200
+"""How many times its size a file may unpack to; text and tables stay far below, bombs do not."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How the files of an input are read where their own bytes do not say.
+
+    Attributes:
+        drift: What happens where files differ; also to rows appended to a table.
+        columns: A given schema, names and types, instead: columns are cast to it exactly, those
+            that it does not name are left out, and those that a file lacks are null there.
+        bad_rows: What happens to rows of text that cannot be read.
+        encoding: Of text files, as Python names it.
+        delimiter: Between the fields of CSV; empty takes the first file's header for it.
+        max_expansion: How many times its size a file may unpack to.
+    """
+
+    drift: Drift = Drift.WIDEN
+    columns: tuple[tuple[str, str], ...] = ()
+    bad_rows: BadRows = BadRows.REFUSE
+    encoding: str = "utf-8"
+    delimiter: str = ""
+    max_expansion: int = MAX_EXPANSION
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row of text that could not be read and was left out.
+
+    Attributes:
+        file: Address of the file.
+        line: Where it begins, from 1.
+        reason: Why it could not be read.
+        text: The row.
+    """
+
+    file: str
+    line: int
+    reason: str
     text: str
 
 
@@ -211,6 +278,8 @@ class JobRequest:
         fresh: Do every part anew, also those that an earlier attempt finished.
         again: Commit once more what this very request has committed before.
         window: Span of time that the run covers, for scheduled runs.
+        format: How the target is written: a Delta table, or plain Parquet without versions.
+        read: How the sources are read; side tables by its defaults.
     """
 
     sources: tuple[str, ...]
@@ -224,6 +293,8 @@ class JobRequest:
     window: Window | None = None
     steps: StepsText | None = None
     source_version: int | None = None
+    format: Format = Format.DELTA
+    read: ReadOptions = ReadOptions()
 
     @property
     def job_name(self) -> str:
@@ -242,6 +313,8 @@ class Candidate:
         workers: How many.
         threads_per_worker: Parts that one worker has under way at a time.
         memory_gib_per_worker: Memory that one worker may use.
+        process_memory_gib: Memory of this whole process at which a run in it is stopped; 0 where
+            workers are processes, each of which is ended alone.
     """
 
     launcher: str
@@ -250,6 +323,7 @@ class Candidate:
     workers: int
     threads_per_worker: int
     memory_gib_per_worker: float
+    process_memory_gib: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,12 +376,17 @@ class RunReceipt:
     Attributes:
         seconds: Wall seconds by phase; the phases are in the order they happened.
         resumed_parts: Parts that an earlier attempt had finished and this one took up.
-        retries: Parts that were tried again after an error, and parts whose worker was lost.
+        retries: Parts that were tried again after an error, and workers that were lost with
+            parts under way.
         store_retries: Calls to stores that were made again, by the driver and in all parts.
         cost_usd: Metered cost; ``None`` where nothing is billed or no price is known.
         error: Message of what stopped the run; empty when nothing did.
         approximate: How far each column made by a sketch may be off, by its name.
         then: Receipts of the tables that the same run made from this one.
+        format: How the target is written; plain Parquet has no version.
+        drift: What was widened so that files, or the rows and their table, agree; a line each.
+        bad_rows: Rows of text that could not be read and were left out.
+        aside: Address of the file that keeps them; empty where none does.
     """
 
     run_id: str
@@ -343,6 +422,10 @@ class RunReceipt:
     versions: dict[str, str] = field(default_factory=dict)
     approximate: dict[str, str] = field(default_factory=dict)
     then: tuple[RunReceipt, ...] = ()
+    format: Format = Format.DELTA
+    drift: tuple[str, ...] = ()
+    bad_rows: int = 0
+    aside: str = ""
     version: int = RECEIPT_VERSION
 
     @property

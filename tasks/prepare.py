@@ -26,16 +26,20 @@ from headwater.infra.errors import (
     first_line,
 )
 from headwater.infra.models import (
+    BadRows,
     DatasetVersion,
     Format,
     JobRequest,
     Mode,
+    ReadOptions,
     Scope,
     to_jsonable,
 )
 from headwater.infra.storage.datasets import STATE_FOLDER, Dataset, LogEntry
+from headwater.infra.storage.evolution import Evolved
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.inputs import Input, open_input
+from headwater.infra.storage.plain import PlainFolder
 from headwater.infra.storage.types import require_partitionable, stored_schema
 from headwater.infra.storage.uris import Uri
 from headwater.tasks.digests import require_digestible
@@ -65,6 +69,7 @@ class Prepared:
         run_key: Digest of the pinned inputs, the parameters, the job's text and the engine.
         revision: 1, or more where this very run was committed before and is asked for again.
         committed: The version that holds the result already, where nothing is left to do.
+        evolved: How the target's columns and those of the result were brought together.
     """
 
     request: JobRequest
@@ -77,11 +82,32 @@ class Prepared:
     run_key: str
     revision: int
     committed: DatasetVersion | None
+    evolved: tuple[str, ...] = ()
 
     @property
     def attempt_key(self) -> str:
         """Names the folder of receipts: a repetition takes up none of the one before."""
         return self.run_key if self.revision == 1 else f"{self.run_key}-{self.revision}"
+
+    @property
+    def drift(self) -> tuple[str, ...]:
+        """What was widened so that the inputs, and the rows and their table, agree."""
+        of_sides = (f"side table '{n}': {note}" for n, side in self.sides for note in side.notes)
+        return (*self.source.notes, *of_sides, *self.evolved)
+
+    @property
+    def aside(self) -> Uri | None:
+        """Where rows of text that cannot be read are kept; ``None`` where none are."""
+        if not self.source.bad or self.request.read.bad_rows is not BadRows.ASIDE:
+            return None
+        return self.target / STATE_FOLDER / "bad-rows" / f"{self.attempt_key}.jsonl"
+
+    def keep_aside(self) -> None:
+        """Write the rows that are to be kept aside, one JSON object a line."""
+        if self.aside is not None:
+            lines = (json.dumps(to_jsonable(row), ensure_ascii=False) for row in self.source.bad)
+            text = "".join(f"{line}\n" for line in lines)
+            open_filesystem(self.aside).write(self.aside, text.encode())
 
 
 def prepare(request: JobRequest, *, folder: Path) -> Prepared:
@@ -96,24 +122,34 @@ def prepare(request: JobRequest, *, folder: Path) -> Prepared:
     job, request = _job(request, folder)
     _require_apart(request, target)
     dataset = Dataset(target)
-    dataset.require_writable()
-    if not request.partition_by:
+    is_plain = request.format is Format.PARQUET
+    if is_plain:
+        _require_written_once(request)
+    else:
+        dataset.require_writable()
+    if not (is_plain or request.partition_by):
         # A table keeps its partition columns; naming others is refused below.
         request = replace(request, partition_by=dataset.partition_by())
     side_uris = _side_uris(request, job)
-    source = open_input(request.sources, version=request.source_version)
+    source = open_input(request.sources, version=request.source_version, read=request.read)
     _require_outside(source, target)
-    sides = tuple((name, open_input([uri])) for name, uri in side_uris)
+    sides = tuple((name, open_input([uri], read=_of_sides(request))) for name, uri in side_uris)
     result = _result_schema(job, source, dict(sides))
-    schema = stored_schema(result)
+    fit = Evolved(stored_schema(result))
+    if not is_plain:
+        fit = dataset.evolve(fit.schema, request.partition_by, request.mode, request.read.drift)
+    schema = fit.schema
     _require_partition_columns(request, schema)
-    dataset.require_appendable(schema, request.partition_by, request.mode)
     run_key = _run_key(request, target, source, sides, job)
-    revision, committed = _earlier(dataset, request, run_key)
+    revision, committed = (
+        _earlier_plain(target, request, run_key)
+        if is_plain
+        else _earlier(dataset, request, run_key)
+    )
     if committed is None:
         dataset.require_write_access()
     return Prepared(
-        request, target, source, sides, job, result, schema, run_key, revision, committed
+        request, target, source, sides, job, result, schema, run_key, revision, committed, fit.notes
     )
 
 
@@ -132,7 +168,9 @@ def check_follow_up(request: JobRequest, first: Prepared, *, folder: Path) -> No
     columns = {n: t for n, t in first.schema.items() if n not in by}
     schema = pl.Schema({**columns, **{name: first.schema[name] for name in by}})
     source = Input(str(first.target), Format.DELTA, (), schema, by)
-    sides = {name: open_input([uri]) for name, uri in _side_uris(request, job)}
+    sides = {
+        name: open_input([uri], read=_of_sides(request)) for name, uri in _side_uris(request, job)
+    }
     _require_partition_columns(request, stored_schema(_result_schema(job, source, sides)))
 
 
@@ -173,6 +211,22 @@ def _canonical(text: str) -> Uri:
     uri = replace(uri, key=uri.key.rstrip("/"))
     (uri / LONGEST_NAME).checked_for_write()
     return open_filesystem(uri).canonical(uri)
+
+
+def _require_written_once(request: JobRequest) -> None:
+    """Refuse what only a table with versions can do.
+
+    Raises:
+        InvalidRequest: Rows are to be added, replaced or committed again.
+    """
+    asked = f"--mode {request.mode}" if request.mode is not Mode.OVERWRITE else ""
+    if request.again:
+        asked = "--again"
+    if asked:
+        raise InvalidRequest(
+            f"plain Parquet is written once into a new folder, so there is no {asked}",
+            hint=f"leave {asked} out and name a new folder, or leave --format parquet out",
+        )
 
 
 def _require_apart(request: JobRequest, target: Uri) -> None:
@@ -216,6 +270,11 @@ def _side_uris(request: JobRequest, job: Job) -> tuple[tuple[str, str], ...]:
                 hint=f"add --side {name}=URI",
             )
     return tuple((name, given[name]) for name in job.sides)
+
+
+def _of_sides(request: JobRequest) -> ReadOptions:
+    """How side tables are read: a given schema, an encoding and bad rows are the sources' own."""
+    return ReadOptions(drift=request.read.drift, max_expansion=request.read.max_expansion)
 
 
 def _result_schema(job: Job, source: Input, sides: Mapping[str, Input]) -> pl.Schema:
@@ -346,10 +405,13 @@ def _run_key(
         "target": str(target),
         "mode": request.mode,
         "partition_by": list(request.partition_by),
+        "read": to_jsonable(request.read),
         "window": to_jsonable(request.window),
         "job": [job.spec, job.digest],
         "engine": [pl.__version__, installed_version("headwater"), sys.version_info[:2]],
     }
+    if request.format is not Format.DELTA:
+        facts["format"] = request.format
     if job.frames == "dask":
         facts["frames"] = [installed_version("dask"), installed_version("pandas")]
     text = json.dumps(facts, sort_keys=True)
@@ -384,6 +446,20 @@ def _earlier(
     ):
         return revision + 1, None
     return revision, _version_of(dataset, entry)
+
+
+def _earlier_plain(
+    target: Uri, request: JobRequest, run_key: str
+) -> tuple[int, DatasetVersion | None]:
+    """The same for plain Parquet: one run writes it, once."""
+    written = PlainFolder(target).require_free(run_key)
+    if written is not None and request.fresh:
+        raise InvalidRequest(
+            f"this very run has written {target.display} already, and plain Parquet is never"
+            " overwritten",
+            hint="name a new folder, or leave --fresh out",
+        )
+    return 1, written
 
 
 def _version_of(dataset: Dataset, entry: LogEntry | None) -> DatasetVersion | None:

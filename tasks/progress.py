@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from distributed.scheduler import KilledWorker
 
@@ -36,7 +36,7 @@ class Processed:
 
     Attributes:
         resumed: Parts that an earlier attempt had finished.
-        retries: Parts tried again after an error or a lost worker.
+        retries: Parts tried again after an error, and workers lost with something of use on them.
     """
 
     receipts: tuple[PartReceipt, ...]
@@ -137,13 +137,3 @@ class Losses:
         match event[1]:
             case {"action": "remove-worker", "processing-tasks": busy, "lost-computed-tasks": had}:
                 self.count += bool(busy or had)
-
-
-def lost_workers(client: Client, keys: Iterable[object]) -> int:
-    """How often a worker died while it had one of the tasks."""
-    return cast(int, client.run_on_scheduler(_suspicions, keys=list(keys)))
-
-
-def _suspicions(dask_scheduler: object, keys: Sequence[object]) -> int:
-    tasks = dask_scheduler.tasks  # type: ignore[attr-defined]
-    return sum(tasks[key].suspicious for key in keys if key in tasks)

@@ -13,26 +13,10 @@ from threading import Lock
 import polars as pl
 
 from headwater.infra.errors import DamagedFile, HeadwaterError, StoreUnavailable, first_line
-from headwater.infra.models import DataRef, Part, Slice
+from headwater.infra.models import Part, Slice
 from headwater.infra.storage.inputs import Input, read_slice
-from headwater.infra.storage.retries import threads
-from headwater.infra.storage.staging import StagedFile, stage
+from headwater.infra.storage.staging import StagedFile, Wanted, stage, stage_all
 from headwater.infra.storage.uris import Uri
-
-STAGERS = 8
-"""Files of one part that are brought together."""
-
-
-def stage_all(stack: ExitStack, refs: Sequence[DataRef], tmp: Path) -> list[StagedFile]:
-    """Every file, brought together while ``stack`` is open; one named twice comes once."""
-    unique = list(dict.fromkeys(refs))
-    managers = [stage(ref, directory=tmp) for ref in unique]
-    with threads(min(STAGERS, len(managers) or 1)) as pool:
-        entered = list(pool.map(lambda manager: manager.__enter__(), managers))
-    for manager in managers:
-        stack.push(manager)
-    by_ref = dict(zip(unique, entered, strict=True))
-    return [by_ref[ref] for ref in refs]
 
 
 def read_piece(piece: Slice, staged: StagedFile, source: Input) -> pl.LazyFrame:
@@ -43,6 +27,7 @@ def read_piece(piece: Slice, staged: StagedFile, source: Input) -> pl.LazyFrame:
         partition=piece.partition,
         first_row=piece.first_row,
         rows=piece.rows,
+        name=Uri.parse(piece.ref.uri).display,
     )
 
 
@@ -100,9 +85,10 @@ def count_rows(piece: Slice, frame: pl.LazyFrame) -> int:
 
 def scan_whole(table: Input, stack: ExitStack, tmp: Path) -> pl.LazyFrame:
     """All of a table as a scan of its staged files, for as long as ``stack`` is open."""
-    staged = stage_all(stack, [f.ref for f in table.files], tmp)
+    wanted = [Wanted(ref) for ref in dict.fromkeys(f.ref for f in table.files)]
+    staged = stack.enter_context(stage_all(wanted, directory=tmp))
     frames = [
-        read_slice(s.path, table, partition=f.partition)
+        read_slice(s.path, table, partition=f.partition, name=Uri.parse(f.ref.uri).display)
         for f, s in zip(table.files, staged, strict=True)
     ]
     return together(frames, table.schema)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +15,7 @@ from headwater.infra.models import Format, PartFile
 from headwater.infra.storage.datasets import Dataset, Snapshot, TableFile
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.inputs import Input, read_slice
+from headwater.infra.storage.retries import threads
 from headwater.infra.storage.staging import stage
 from headwater.infra.storage.uris import Uri
 
@@ -99,7 +99,7 @@ def one_by_one(
         with TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as tmp:
             return work(item, Path(tmp))
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with threads(AT_ONCE) as pool:
         results = pool.map(in_folder, items)
         for item, result in zip(items, results, strict=True):
             done += files(item)

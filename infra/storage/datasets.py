@@ -46,8 +46,15 @@ from headwater.infra.errors import (
     UnsupportedData,
     first_line,
 )
-from headwater.infra.models import DataRef, DatasetVersion, Mode, PartFile
+from headwater.infra.models import DataRef, DatasetVersion, Drift, Mode, PartFile
 from headwater.infra.storage.delta_calls import ask_again, may_pass
+from headwater.infra.storage.evolution import (
+    Evolved,
+    entry,
+    evolved,
+    require_written,
+    required_columns,
+)
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.filesystems.objects import delta_tries
 from headwater.infra.storage.retries import count_retry
@@ -214,7 +221,7 @@ class Dataset:
             AccessDenied: It is local, and this user may not write there.
         """
         if self.uri.is_local:
-            _require_writable_folder(self.uri.path)
+            require_writable_folder(self.uri.path)
         if self.exists():
             return
         for ref in self._fs.list(self.uri):
@@ -243,20 +250,28 @@ class Dataset:
         with suppress(AccessDenied):
             self._fs.delete(probe)
 
-    def require_appendable(
-        self, schema: pl.Schema, partition_by: Sequence[str], mode: Mode
-    ) -> None:
-        """Refuse rows that the table as it is now could not take.
+    def evolve(
+        self, schema: pl.Schema, partition_by: Sequence[str], mode: Mode, drift: Drift
+    ) -> Evolved:
+        """How the table as it is now takes rows of these columns.
 
         Raises:
-            SchemaMismatch: Columns, types or partition columns differ.
+            SchemaMismatch: It cannot: columns, types or partition columns differ.
         """
-        if self.exists():
-            self._require_appendable(self._load(), schema, partition_by, mode)
+        if not self.exists():
+            return Evolved(schema)
+        table = self._load()
+        this_mode = Mode.OVERWRITE if table.version() < self._first_version() else mode
+        return self._evolved(table, schema, partition_by, this_mode, drift)
 
-    def _require_appendable(
-        self, table: DeltaTable, schema: pl.Schema, partition_by: Sequence[str], mode: Mode
-    ) -> None:
+    def _evolved(
+        self,
+        table: DeltaTable,
+        schema: pl.Schema,
+        partition_by: Sequence[str],
+        mode: Mode,
+        drift: Drift,
+    ) -> Evolved:
         have_partition = tuple(table.metadata().partition_columns)
         if tuple(partition_by) != have_partition:
             raise SchemaMismatch(
@@ -265,13 +280,14 @@ class Dataset:
                 hint="use the table's partition columns, or another target",
             )
         if mode is Mode.OVERWRITE:
-            return
-        have = _polars_schema(table)
-        if dict(have) != dict(schema):
-            raise SchemaMismatch(
-                f"the table {self.uri.display} has other columns:\n{schema_diff(have, schema)}",
-                hint="let the job return the table's columns, or use --mode overwrite",
-            )
+            return Evolved(schema)
+        return evolved(
+            _polars_schema(table),
+            schema,
+            table=self.uri.display,
+            drift=drift,
+            required=required_columns(table),
+        )
 
     def commit(
         self,
@@ -283,6 +299,7 @@ class Dataset:
         app_id: str,
         revision: int,
         metadata: Mapping[str, object],
+        drift: Drift = Drift.STRICT,
     ) -> Commit:
         """Make ``files`` one new version, or find that this very commit is already there.
 
@@ -294,6 +311,7 @@ class Dataset:
             app_id: Names what is committed; committing it twice changes nothing.
             revision: Counts deliberate repetitions of ``app_id``.
             metadata: What the log shall tell of the run; plain JSON values.
+            drift: Whether new columns are added to the table in the same version.
         Raises:
             CommitConflict: Other writers won every try.
             SchemaMismatch: The table has changed meanwhile and cannot take the rows.
@@ -305,8 +323,18 @@ class Dataset:
                 return self._found(app_id, revision, table, metadata)
             # Columns that an attempt without a commit had meant to write bind nobody.
             this_mode = Mode.OVERWRITE if table.version() < first else mode
-            self._require_appendable(table, schema, partition_by, this_mode)
+            fit = self._evolved(table, schema, partition_by, this_mode, drift)
+            require_written(fit, schema, str(self))
             try:
+                if fit.added:
+                    self._add_with_columns(
+                        table,
+                        _actions(table, files, this_mode),
+                        fit,
+                        (app_id, revision),
+                        metadata,
+                    )
+                    return self._found(app_id, revision, self._load(), metadata)
                 table.create_write_transaction(
                     _actions(table, files, this_mode),
                     "overwrite" if this_mode is Mode.OVERWRITE else "append",
@@ -341,6 +369,26 @@ class Dataset:
             f"{MAX_COMMIT_TRIES} tries to commit to {self.uri.display} lost to other writers",
             hint="run the same command again: finished parts are taken up",
         )
+
+    def _add_with_columns(
+        self,
+        table: DeltaTable,
+        actions: Sequence[AddAction | RemoveAction],
+        fit: Evolved,
+        application: tuple[str, int],
+        metadata: Mapping[str, object],
+    ) -> None:
+        """One version with new columns and new rows.
+
+        Raises:
+            CommitFailedError: Another writer made the next version first.
+        """
+        added = _delta_schema(pl.Schema({name: fit.schema[name] for name in fit.added}))
+        said = {METADATA_KEY: json.dumps(dict(metadata))}
+        data = entry(table, actions, added, application=application, info=said)
+        version = table.version() + 1
+        if not self._fs.create(self.uri / LOG_FOLDER / f"{version:020d}.json", data):
+            raise CommitFailedError(f"version {version} is there already")
 
     def __str__(self) -> str:
         return self.uri.display
@@ -457,8 +505,12 @@ class Dataset:
         return Commit(_snapshot(str(self.uri), self._load(version)).as_version(), already=not ours)
 
 
-def _require_writable_folder(path: Path) -> None:
-    """Look at the folder, or at the one in which it would be made."""
+def require_writable_folder(path: Path) -> None:
+    """Look at the folder, or at the one in which it would be made.
+
+    Raises:
+        AccessDenied: It is no folder, or this user may not write there.
+    """
     there = next(p for p in (path, *path.parents) if p.exists())
     if not there.is_dir():
         raise AccessDenied(
@@ -471,40 +523,23 @@ def _require_writable_folder(path: Path) -> None:
         )
 
 
-def part_folder(partition: Sequence[tuple[str, str | None]]) -> str:
-    """Folder of a part with these values, relative to the root.
+def part_folder(partition: Sequence[tuple[str, str | None]], root: str = DATA_FOLDER) -> str:
+    """Folder of a part with these values, relative to the table's root.
+
+    Args:
+        root: In which folder of the table; empty is the table's own.
 
     Examples:
         >>> part_folder([("origin", "a/b"), ("day", None)])
         'data/origin=a%2Fb/day=__HIVE_DEFAULT_PARTITION__'
-        >>> part_folder([])
-        'data'
+        >>> part_folder([]), part_folder([("origin", "JFK")], root="")
+        ('data', 'origin=JFK')
     """
     folders = (
         f"{name}={NULL_FOLDER if text is None else quote(text, safe='')}"
         for name, text in partition
     )
-    return "/".join([DATA_FOLDER, *folders])
-
-
-def schema_diff(have: pl.Schema, want: pl.Schema) -> str:
-    """One line for each column that differs.
-
-    Examples:
-        >>> print(schema_diff(pl.Schema({"a": pl.Int64, "b": pl.String}),
-        ...                   pl.Schema({"a": pl.Float64, "c": pl.Date})))
-          a: Int64 there, Float64 here
-          b: String there, missing here
-          c: missing there, Date here
-    """
-    lines = []
-    for name in [*have, *(n for n in want if n not in have)]:
-        there, here = have.get(name), want.get(name)
-        if there != here:
-            lines.append(f"  {name}: {there or 'missing'} there, {here or 'missing'} here")
-    if not lines:
-        lines.append(f"  the order of columns: {', '.join(have)} there, {', '.join(want)} here")
-    return "\n".join(lines)
+    return "/".join([root, *folders] if root else folders)
 
 
 def _snapshot(uri: str, table: DeltaTable) -> Snapshot:

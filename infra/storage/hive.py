@@ -28,26 +28,32 @@ def hive_values(root: Uri, ref: DataRef) -> tuple[tuple[str, str | None], ...]:
     )
 
 
-def hive_schema(
+def require_same_names(
     uri: Uri, refs: Sequence[DataRef], partitions: Sequence[tuple[tuple[str, str | None], ...]]
-) -> dict[str, pl.DataType]:
-    """Columns that folders name, typed by all their texts.
+) -> None:
+    """Refuse folders of one source that name different columns.
 
     Raises:
-        SchemaMismatch: Folders name different columns.
+        SchemaMismatch: They do.
     """
-    names = tuple(name for name, _ in partitions[0])
+    names = [name for name, _ in partitions[0]]
     for ref, partition in zip(refs, partitions, strict=True):
-        if tuple(name for name, _ in partition) != names:
+        if [name for name, _ in partition] != names:
             raise SchemaMismatch(
                 f"folders below {uri.display} name different columns: {display(refs[0])} and"
                 f" {display(ref)}",
                 hint="name one of the folders as the source",
             )
-    values: dict[str, set[str | None]] = {name: set() for name in names}
+
+
+def folder_types(
+    partitions: Iterable[tuple[tuple[str, str | None], ...]],
+) -> dict[str, pl.DataType]:
+    """Types of the columns that folders name, by all their texts."""
+    values: dict[str, set[str | None]] = {}
     for partition in partitions:
         for name, text in partition:
-            values[name].add(text)
+            values.setdefault(name, set()).add(text)
     return {name: _type_of_texts(texts) for name, texts in values.items()}
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from fsspec.utils import glob_translate
 
-from headwater.infra.errors import NotFound, UnknownName, UnsupportedData
+from headwater.infra.errors import AccessDenied, NotFound, UnknownName, UnsupportedData
 from headwater.infra.models import DataRef, Format
 from headwater.infra.storage.datasets import LOG_FOLDER
 from headwater.infra.storage.filesystems.protocol import Filesystem
@@ -83,6 +83,28 @@ def require_no_table_inside(uri: Uri, listed: Sequence[DataRef], wanted: Sequenc
             f"{uri.display} holds tables, whose files must be read through their log: {names}",
             hint="name the table itself as the source",
         )
+
+
+def require_outside_tables(fs: Filesystem, uri: Uri) -> None:
+    """Refuse a file or folder inside a table, whose files must be read through its log.
+
+    Raises:
+        UnsupportedData: A folder above it has a log.
+    """
+    key = uri.key.rstrip("/")
+    while "/" in key.lstrip("/"):
+        key = key.rpartition("/")[0]
+        above = replace(uri, key=key)
+        try:
+            is_table = next(fs.list(above / LOG_FOLDER), None) is not None
+        except AccessDenied:
+            return  # who may read a file but list nothing cannot see a log either
+        if is_table:
+            raise UnsupportedData(
+                f"{uri.display} lies in the table {above.display}, whose files must be read"
+                " through its log: some may be of old versions",
+                hint=f"name the table itself as the source: {above.display}",
+            )
 
 
 def is_marker(root: Uri, ref: DataRef) -> bool:

@@ -157,6 +157,14 @@ class RunFolder:
             receipts = [r for r in pool.map(self._read_if_whole, refs) if r is not None]
         return {receipt.index: receipt for receipt in receipts}
 
+    def finished_part(self, index: int) -> PartReceipt | None:
+        """The receipt of one part, if its files are all there and whole."""
+        try:
+            ref = self._fs.stat(self._receipt_uri(index))
+        except NotFound:
+            return None
+        return self._read_if_whole(ref)
+
     def forget(self) -> None:
         """Remove the list and the receipts; parts stay, since a racing attempt may use them."""
         for ref in list(self._fs.list(self._folder)):

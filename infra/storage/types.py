@@ -7,7 +7,6 @@ name, before anything starts.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING
@@ -42,9 +41,6 @@ _KEPT = (
     pl.Binary,
     pl.Date,
 )
-_FINER = re.compile(r"column '.*' is finer than a microsecond at [-+:. \w]*\w")
-"""How a plan of ``conform`` says so; the text that ``_exact_cast`` makes fail."""
-
 _PARTITION_TYPES = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.Boolean, pl.String, pl.Date)
 
 
@@ -104,29 +100,22 @@ def column_of(name: str) -> pl.Expr:
     return cs.by_name(name).as_expr()
 
 
-def conform(frame: pl.LazyFrame, have: pl.Schema, want: pl.Schema) -> pl.LazyFrame:
-    """``frame`` with the columns of ``want``, in its order, cast without any loss.
+def match_names(have: Iterable[str], want: Iterable[str]) -> dict[str, str]:
+    """Of each name in ``want`` the one in ``have`` that is meant; by case-fold, if need be.
 
-    A time stamp finer than a microsecond makes the plan fail when it is collected;
-    ``finer_than_kept`` tells such a failure from others.
+    Examples:
+        >>> match_names(["N", "s", "S"], ["n", "S", "x"])
+        {'n': 'N', 'S': 'S'}
     """
-    return frame.select(
-        [
-            _exact_cast(column_of(name), have[name], dtype, name).alias(name)
-            for name, dtype in want.items()
-        ]
-    )
-
-
-def finer_than_kept(error: BaseException) -> UnsupportedData | None:
-    """The refusal that a plan of ``conform`` failed with; ``None`` where it was another error."""
-    found = _FINER.search(str(error))
-    if found is None:
-        return None
-    return UnsupportedData(
-        f"{found[0]}, which a table cannot hold exactly",
-        hint="round it in the job, for example with .dt.truncate('1us')",
-    )
+    names = list(have)
+    by_fold = {name.casefold(): name for name in reversed(names)}
+    found = {}
+    for name in want:
+        if name in names:
+            found[name] = name
+        elif (other := by_fold.get(name.casefold())) is not None:
+            found[name] = other
+    return found
 
 
 def require_partitionable(schema: pl.Schema, partition_by: Sequence[str]) -> None:
@@ -210,41 +199,6 @@ def _require_distinct(names: Iterable[str]) -> None:
                 " them apart",
                 hint="rename one of them in the job",
             )
-
-
-def _exact_cast(expr: pl.Expr, have: pl.DataType, want: pl.DataType, column: str) -> pl.Expr:
-    """``expr`` cast so that no value changes; a value that would makes the plan fail."""
-    if have == want:
-        return expr
-    if isinstance(have, pl.Datetime) and isinstance(want, pl.Datetime):
-        if have.time_zone is not None and have.time_zone != want.time_zone:
-            expr = expr.dt.convert_time_zone(want.time_zone or "UTC")
-        if have.time_unit != "ns":
-            return expr.cast(want)
-        finer = expr.dt.nanosecond() % 1000 != 0
-        # An expression cannot raise by itself; parsing this text as a number does.
-        said = pl.when(finer).then(
-            pl.format(f"column '{column}' is finer than a microsecond at {{}}", expr)
-        )
-        return pl.coalesce(said.otherwise(None).str.to_integer().cast(want), expr.cast(want))
-    if _holds_nanoseconds(have):
-        raise UnsupportedData(
-            f"column '{column}' of type {have} holds nanoseconds inside",
-            hint="cast them to microseconds in the job",
-        )
-    return expr.cast(want)
-
-
-def _holds_nanoseconds(dtype: pl.DataType) -> bool:
-    match dtype:
-        case pl.Datetime(time_unit="ns"):
-            return True
-        case pl.List(inner=inner) | pl.Array(inner=inner):
-            return _holds_nanoseconds(as_instance(inner))
-        case pl.Struct(fields=fields):
-            return any(_holds_nanoseconds(as_instance(f.dtype)) for f in fields)
-        case _:
-            return False
 
 
 def as_instance(dtype: PolarsDataType) -> pl.DataType:

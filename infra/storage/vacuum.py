@@ -31,7 +31,10 @@ from headwater.infra.storage.uris import Uri
 
 RETENTION = timedelta(days=7)
 """How long a superseded version stays readable: Delta's own default, longer than a reader or a
-weekend takes. The table's property ``delta.deletedFileRetentionDuration`` comes before it."""
+weekend takes. ``RETENTION_PROPERTY`` comes before it."""
+
+RETENTION_PROPERTY = "delta.deletedFileRetentionDuration"
+"""The table's own word on it."""
 
 GRACE = timedelta(days=7)
 """How long what an unfinished run left may be taken up: over a weekend and a holiday."""
@@ -98,7 +101,7 @@ class VacuumPlan:
 
     Attributes:
         version: The table's last version at that look.
-        readable_from: This version and all later ones stay readable.
+        readable_from: This version and all later ones can be read afterwards.
         lost: Versions that can be read now and not afterwards, as ranges with both ends.
         kept_runs: Runs whose state is younger than the grace; their parts stay.
         foreign: Files that belong to no table and no run; they are left alone.
@@ -146,12 +149,11 @@ def plan_vacuum(
     """
     fs = open_filesystem(dataset.uri)
     properties = _require_understood(dataset)
-    allowed = _duration(properties, "delta.deletedFileRetentionDuration", RETENTION)
+    allowed = _duration(properties, RETENTION_PROPERTY, RETENTION)
     retention = allowed if retention is None else retention
     if not force:
         _require_long_enough(retention, allowed, grace)
-    if now is None:
-        now = time.time() + fs.clock_offset_seconds(dataset.uri)
+    now = store_time(dataset) if now is None else now
     history = read_history(dataset)
     files = _Files.of(dataset.uri, fs.list(dataset.uri))
     oldest = history.oldest_since(now - retention.total_seconds())
@@ -171,11 +173,15 @@ def plan_vacuum(
             for one in sorted(history.log_files, key=lambda one: one.version)
             if one.version < checkpoint
         ]
+    missing = _holding(history, (path for path in history.lives if path not in files.data))
+    lost = _holding(history, (g.path for g in garbage if g.kind is Kind.OLD_VERSION))
+    if checkpoint is not None:
+        lost |= set(range(history.first, checkpoint))
     return VacuumPlan(
         uri=str(dataset.uri),
         version=history.last,
-        readable_from=oldest,
-        lost=_lost(history, files, garbage, checkpoint),
+        readable_from=max(lost | missing, default=history.first - 1) + 1,
+        lost=tuple(_ranges(sorted(lost - missing))),
         garbage=tuple(garbage),
         kept_runs=len(kept),
         foreign=files.foreign,
@@ -183,6 +189,17 @@ def plan_vacuum(
         grace=grace,
         now=now,
     )
+
+
+def retention_of(dataset: Dataset) -> timedelta:
+    """How long a superseded version of the table stays readable, unless a vacuum is told less."""
+    properties = dict(dataset.delta_table().metadata().configuration)
+    return _duration(properties, RETENTION_PROPERTY, RETENTION)
+
+
+def store_time(dataset: Dataset) -> float:
+    """Seconds since 1970 by the clock of the table's store."""
+    return time.time() + open_filesystem(dataset.uri).clock_offset_seconds(dataset.uri)
 
 
 def vacuum(
@@ -309,28 +326,17 @@ def _needed_from(history: History, oldest: int, limit: float) -> int | None:
     return max((v for v in history.checkpoints if v <= last), default=None)
 
 
-def _lost(
-    history: History, files: _Files, garbage: Sequence[Garbage], checkpoint: int | None
-) -> tuple[tuple[int, int], ...]:
-    """Versions that can be read now and not afterwards."""
-    gone = {one.path for one in garbage if one.kind is Kind.OLD_VERSION}
-
-    def holding(paths: Iterable[str]) -> set[int]:
-        return {
-            version
-            for path in paths
-            for life in history.lives[path]
-            for version in range(
-                max(life.added, history.first),
-                history.last + 1 if life.removed is None else life.removed,
-            )
-        }
-
-    lost = holding(gone)
-    if checkpoint is not None:
-        lost |= set(range(history.first, checkpoint))
-    lost -= holding(path for path in history.lives if path not in files.data)
-    return tuple(_ranges(sorted(lost)))
+def _holding(history: History, paths: Iterable[str]) -> set[int]:
+    """Versions that hold one of the files."""
+    return {
+        version
+        for path in paths
+        for life in history.lives[path]
+        for version in range(
+            max(life.added, history.first),
+            history.last + 1 if life.removed is None else life.removed,
+        )
+    }
 
 
 def _ranges(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:

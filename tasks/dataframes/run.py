@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from dask import config as dask_config
@@ -175,7 +175,7 @@ class _Run:
         return [write(one, first + i, spec) for i, one in enumerate(partitions)]
 
     def _frame(self, name: str, source: Input) -> dd.DataFrame:
-        bare = replace(source, files=())
+        bare = source.for_workers
         parts = self._parts if name == SOURCE else self._cut(source)
         return frame_of(Reader(name, bare, self._topic, self._candidate.device), parts)
 
@@ -209,6 +209,7 @@ def _spec(prepared: Prepared, index: tuple[Hashable, ...], topic: str, device: D
         partition_by=prepared.request.partition_by,
         topic=topic,
         device=device,
+        format=prepared.request.format,
     )
 
 

@@ -11,13 +11,14 @@ import pandas as pd
 import polars as pl
 
 from headwater.infra.errors import HeadwaterError, SchemaMismatch
-from headwater.infra.models import Device, PartReceipt
+from headwater.infra.models import Device, Format, PartReceipt
+from headwater.infra.storage.casts import conform, finer_than_kept, refusal
 from headwater.infra.storage.retries import counting
-from headwater.infra.storage.types import conform, finer_than_kept
 from headwater.infra.storage.uris import Uri
 from headwater.tasks.dataframes.failures import explained, interrupted
 from headwater.tasks.dataframes.frames import tell
 from headwater.tasks.dataframes.types import conformed, index_names, with_index
+from headwater.tasks.memory import under_way
 from headwater.tasks.progress import MAX_TRIES
 from headwater.tasks.read import disk_failed
 from headwater.tasks.transform import Phases, worker_address
@@ -32,6 +33,7 @@ class WriteSpec:
         index: Names of the index, as the graph promised them.
         result: Columns as the job promised them.
         schema: Columns as the dataset keeps them.
+        format: How the target is written.
     """
 
     run_key: str
@@ -43,6 +45,7 @@ class WriteSpec:
     partition_by: tuple[str, ...]
     topic: str
     device: Device
+    format: Format = Format.DELTA
 
 
 def write_partition(partition: pd.DataFrame, index: int, spec: WriteSpec) -> PartReceipt:
@@ -65,7 +68,10 @@ def write_partition(partition: pd.DataFrame, index: int, spec: WriteSpec) -> Par
 def _write(partition: pd.DataFrame, index: int, spec: WriteSpec) -> PartReceipt:
     phases = Phases()
     where = f"part {index}"
-    with TemporaryDirectory(prefix="headwater-part-", ignore_cleanup_errors=True) as tmp:
+    with (
+        under_way(where),
+        TemporaryDirectory(prefix="headwater-part-", ignore_cleanup_errors=True) as tmp,
+    ):
         try:
             with phases("transform"):
                 if not _is_frame(partition):
@@ -83,7 +89,9 @@ def _write(partition: pd.DataFrame, index: int, spec: WriteSpec) -> PartReceipt:
                 frame = conformed(
                     with_index(partition, spec.index), spec.result, spec.job, where
                 ).lazy()
-                writer = PartWriter(Uri.parse(spec.target), spec.run_key, index, Path(tmp))
+                writer = PartWriter(
+                    Uri.parse(spec.target), spec.run_key, index, Path(tmp), spec.format
+                )
                 writer.sink(conform(frame, spec.result, spec.schema), spec.partition_by)
             with phases("upload"):
                 files = writer.publish()
@@ -94,7 +102,7 @@ def _write(partition: pd.DataFrame, index: int, spec: WriteSpec) -> PartReceipt:
         except KeyboardInterrupt as exc:
             raise interrupted(where) from exc
         except (Exception, pl.exceptions.PanicException) as exc:
-            raise (finer_than_kept(exc) or explained(spec.job, exc)) from exc
+            raise (finer_than_kept(exc) or refusal(exc) or explained(spec.job, exc)) from exc
     return PartReceipt(
         index=index,
         files=files,

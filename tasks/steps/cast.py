@@ -10,9 +10,9 @@ from pydantic import Field
 from typing_extensions import override
 
 from headwater.infra.errors import InvalidRequest
+from headwater.infra.storage.dtypes import dtype_of
 from headwater.infra.storage.types import MAX_DECIMAL_DIGITS, column_of
 from headwater.tasks.steps.base import Given, OnLoss, Step
-from headwater.tasks.steps.dtypes import dtype_of
 from headwater.tasks.steps.loss import Loss, refusing
 
 Family = Literal[

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from headwater.infra.storage.dtypes import dtype_of
 from headwater.tasks.steps.base import Step
-from headwater.tasks.steps.dtypes import dtype_of
 from headwater.tasks.steps.files import FORMAT_VERSION, StepFile, parse_steps
 
 _HEADING = re.compile(r"(in|out|steps|side (\w+)):")

@@ -10,9 +10,9 @@ from pydantic import model_validator
 from typing_extensions import override
 
 from headwater.infra.errors import InvalidRequest
+from headwater.infra.storage.dtypes import dtype_of
 from headwater.infra.storage.types import column_of
 from headwater.tasks.steps.base import Given, Names, OnLoss, Step, require_type
-from headwater.tasks.steps.dtypes import dtype_of
 from headwater.tasks.steps.loss import Loss, refusing
 
 _TEMPORAL = ("Date", "Time", "Datetime", "Datetime(UTC)")

@@ -10,9 +10,9 @@ from pydantic import model_validator
 from typing_extensions import override
 
 from headwater.infra.errors import InvalidRequest
+from headwater.infra.storage.dtypes import require_zone
 from headwater.infra.storage.types import column_of
 from headwater.tasks.steps.base import Given, Names, Step, require_columns, require_type
-from headwater.tasks.steps.dtypes import require_zone
 from headwater.tasks.steps.loss import Loss, refusing
 
 

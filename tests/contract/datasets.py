@@ -27,7 +27,7 @@ from headwater.infra.errors import (
     UnknownName,
     UnsupportedData,
 )
-from headwater.infra.models import Mode, PartFile
+from headwater.infra.models import Drift, Mode, PartFile
 from headwater.infra.storage.datasets import CHECKPOINT_INTERVAL, Commit, Dataset
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.inputs import open_input, read_slice
@@ -141,6 +141,7 @@ class DatasetContract:
             revision: int = 1,
             to: Dataset | None = None,
             run: str = "",
+            drift: Drift = Drift.STRICT,
         ) -> Commit:
             where = to or dataset
             files = write(where, frame, partition_by, tmp_path)
@@ -152,6 +153,7 @@ class DatasetContract:
                 app_id=app_id,
                 revision=revision,
                 metadata={"run": run or app_id, "rows": frame.height},
+                drift=drift,
             )
 
         return put
@@ -163,12 +165,68 @@ class DatasetContract:
         def rows() -> list[Any]:
             read = by_headwater(root, tmp_path)
             for other in (by_deltalake(root), by_polars(root)):
-                assert other.schema == read.schema
+                assert other.schema == read.schema, (other.schema, read.schema)
                 assert Counter(other.rows()) == Counter(read.rows())
             found = read.rows() if read.width > 1 else read.to_series().to_list()
             return sorted(found, key=repr)
 
         return rows
+
+    # New columns.
+
+    def test_a_new_column_comes_with_the_rows_that_have_it_in_one_version(
+        self, put: Any, rows: Any, root: Uri, tmp_path: Path
+    ) -> None:
+        first = put(numbers(0, 2), "a")
+        fs = open_filesystem(root)
+        before = DeltaTable(fs.delta_uri(root), storage_options=fs.delta_options(root)).metadata()
+        at = dt.datetime(1066, 10, 14, 12, 30, 0, 1)
+        new = pl.DataFrame({"n": [2], "s": ["x"], "at": [at]})
+        done = put(new, "b", Mode.APPEND, drift=Drift.WIDEN)
+        again = put(new, "b", Mode.APPEND, drift=Drift.WIDEN, run="another")
+
+        assert rows() == [(0, None, None), (1, None, None), (2, "x", at)]
+        assert (done.dataset.version, again.dataset.version) == (first.dataset.version + 1,) * 2
+        assert (done.already, again.already) == (False, True)
+        assert by_headwater(root, tmp_path, first.dataset.version).rows() == [(0,), (1,)]
+        after = DeltaTable(fs.delta_uri(root), storage_options=fs.delta_options(root)).metadata()
+        assert (after.id, after.configuration) == (before.id, before.configuration)
+        put(new, "c", Mode.APPEND)  # the log goes on as any other
+        assert len(rows()) == 4
+
+    def test_a_new_column_in_partitions_that_are_replaced(self, put: Any, rows: Any) -> None:
+        put(keyed({"x": [1, 2], "y": [3]}), "a", partition_by=["p"])
+        new = keyed({"x": [5]}).with_columns(s=pl.lit("new"))
+        put(new, "b", Mode.REPLACE, partition_by=["p"], drift=Drift.WIDEN)
+
+        assert rows() == [("x", 5, "new"), ("y", 3, None)]
+
+    def test_racing_writers_of_new_columns_all_commit(
+        self, put: Any, rows: Any, root: Uri, tmp_path: Path
+    ) -> None:
+        put(numbers(0, 1), "a")
+
+        def append(number: int) -> None:
+            frame = pl.DataFrame({"n": [number], "s": [number]})
+            put(frame, f"w{number}", Mode.APPEND, to=Dataset(root), drift=Drift.WIDEN)
+
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(append, [1, 2, 3]))
+
+        assert rows() == [(0, None), (1, 1), (2, 2), (3, 3)]
+
+    def test_rows_that_a_table_cannot_take_are_told_apart(self, put: Any, dataset: Dataset) -> None:
+        put(numbers(0, 1), "a")
+
+        for new, said in (
+            (pl.DataFrame({"n": ["x"]}), "n: Int64 there, String here"),
+            (pl.DataFrame({"n": [1], "N": [2]}), "N: missing there, Int64 here"),
+        ):
+            with pytest.raises(SchemaMismatch, match=said):
+                dataset.evolve(new.schema, [], Mode.APPEND, Drift.WIDEN)
+        columns = pl.Schema({"n": pl.Int64(), "s": pl.String()})
+        with pytest.raises(SchemaMismatch, match="s: missing there"):
+            dataset.evolve(columns, [], Mode.APPEND, Drift.STRICT)
 
     # Modes.
 

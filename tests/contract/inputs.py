@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import gzip
 import io
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,19 +19,20 @@ import pytest
 
 from headwater.infra.errors import (
     DamagedFile,
-    DataError,
     InvalidRequest,
     NotFound,
     SchemaMismatch,
     SourceChanged,
     UnsupportedData,
 )
-from headwater.infra.models import Format
-from headwater.infra.storage import text
+from headwater.infra.models import Drift, Format, ReadOptions
+from headwater.infra.storage import unpack
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.inputs import Input, open_input, read_slice
 from headwater.infra.storage.staging import stage
 from headwater.infra.storage.uris import Uri
+
+STRICT = ReadOptions(drift=Drift.STRICT)
 
 ODD_KEYS = (
     "file[12].parquet",
@@ -364,12 +366,21 @@ class InputContract:
         write("b.parquet", parquet(pl.DataFrame({"n": [1.5], "t": ["x"]})))
 
         with pytest.raises(SchemaMismatch) as caught:
-            open_input([str(root)])
+            open_input([str(root)], read=STRICT)
 
         said = str(caught.value)
         assert "b.parquet differs from" in said
         for line in ("n: Int64 there, Float64 here", "s: String there, missing here", "t: missing"):
             assert line in said
+
+    def test_files_that_differ_are_widened(self, root: Uri, write: Write, rows: Any) -> None:
+        write("a.parquet", parquet(pl.DataFrame({"n": [1], "s": ["x"]})))
+        write("b.parquet", parquet(pl.DataFrame({"N": [1.5], "t": ["y"]})))
+
+        assert rows(root) == [(1.0, "x", None), (1.5, None, "y")]
+        notes = "\n".join(open_input([str(root)]).notes)
+        for said in ("'N' of ", "read as Float64", "'s' is null in ", "'t' is null in "):
+            assert said in notes
 
     def test_columns_come_in_the_order_of_the_first_file(
         self, root: Uri, write: Write, rows: Any
@@ -442,19 +453,25 @@ class InputContract:
 
         assert rows(root) == [(1.0, "x"), (2.5, "y")]
 
-    def test_csv_types_that_cannot_agree_are_named(self, root: Uri, write: Write) -> None:
+    def test_csv_values_of_two_kinds_are_text(self, root: Uri, write: Write, rows: Any) -> None:
         write("a.csv", b"n,s\n1,x\n")
         write("b.csv", b"n,s\ntrue,y\n")
 
-        with pytest.raises(SchemaMismatch, match=r"column 'n' is Boolean in .*b\.csv"):
-            open_input([str(root)])
+        assert rows(root) == [("1", "x"), ("true", "y")]
+        (note,) = open_input([str(root)]).notes
+        assert re.search(r"'n' is read as String: Int64 in .*a\.csv, Boolean in .*b\.csv", note)
+        with pytest.raises(SchemaMismatch, match="n: Int64 there, Boolean here"):
+            open_input([str(root)], read=STRICT)
 
-    def test_csv_files_with_other_columns_are_told_apart(self, root: Uri, write: Write) -> None:
+    def test_csv_files_with_other_columns_are_told_apart(
+        self, root: Uri, write: Write, rows: Any
+    ) -> None:
         write("a.csv", b"n,s\n1,x\n")
-        write("b.csv", b"n,t\n1,x\n")
+        write("b.csv", b"n,t\n2,y\n")
 
         with pytest.raises(SchemaMismatch, match="t: missing there, String here"):
-            open_input([str(root)])
+            open_input([str(root)], read=STRICT)
+        assert rows(root) == [(1, "x", None), (2, None, "y")]
 
     def test_a_csv_column_without_a_value_is_text(self, root: Uri, write: Write, rows: Any) -> None:
         write("a.csv", b"n,s\n1,\n2,\n")
@@ -509,16 +526,17 @@ class InputContract:
 
         assert rows(root) == [{"a": 1, "b": None}, {"a": None, "b": "x"}]
 
-    def test_keys_that_come_after_the_sample_are_named(
+    def test_keys_that_come_late_are_read(
         self, write: Write, rows: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(text, "SAMPLE_BYTES", 30)
-        early, late = b'{"n": 1, "in": [{"a": 1}]}\n', b'{"n": 2, "in": [{"b": 1}], "m": 1}\n'
+        monkeypatch.setattr(unpack, "READ_BYTES", 16)  # each line in a block of its own
+        early, late = b'{"n": 1, "in": [{"a": 1}]}\n', b'{"n": 2.5, "in": [{"b": 1}], "m": 1}\n'
         uri = write("a.jsonl", early + late)
 
-        assert open_input([str(uri)]).sampled
-        with pytest.raises(DataError, match=r"keys in\.b, m appear only after"):
-            rows(uri)
+        assert rows(uri) == [
+            (1.0, [{"a": 1, "b": None}], None),
+            (2.5, [{"a": None, "b": 1}], 1),
+        ]
 
     def test_json_that_is_none_is_named(self, root: Uri, write: Write) -> None:
         write("a.jsonl", b'{"n": 1}\n{"n": \n')

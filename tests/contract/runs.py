@@ -69,6 +69,7 @@ class RunFolderContract:
 
     def test_nothing_is_finished_at_first(self, folder: RunFolder) -> None:
         assert folder.finished() == {}
+        assert folder.finished_part(0) is None
         folder.agree_on_parts(parts(3))
         assert folder.finished() == {}
 
@@ -124,6 +125,8 @@ class RunFolderContract:
                 fs.write(last, b"sowrsowr")
 
         assert folder.finished() == {0: kept}
+        assert folder.finished_part(0) == kept
+        assert folder.finished_part(1) is None
 
     @pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"index": 1}'])
     def test_a_receipt_that_is_cut_short_counts_for_nothing(

@@ -19,8 +19,9 @@ from tests.gpu.step_cases import ROWS, stage_cases
 
 from headwater.flows.demo import DAILY as DEMO_DAILY
 from headwater.flows.demo_jobs import flights
+from headwater.infra.storage.casts import conform
 from headwater.infra.storage.inputs import Input, open_input, read_slice
-from headwater.infra.storage.types import conform, stored_schema
+from headwater.infra.storage.types import stored_schema
 from headwater.infra.storage.uris import Uri
 from headwater.tasks.jobs import Transform
 from headwater.tasks.steps.files import parse_steps

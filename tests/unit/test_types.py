@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 
 from headwater.infra.errors import UnsupportedData
+from headwater.infra.storage.casts import conform
 from headwater.infra.storage.types import (
     NULL_FOLDER,
-    conform,
     partition_literal,
     partition_text,
     require_partitionable,
