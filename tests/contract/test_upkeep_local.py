@@ -206,7 +206,7 @@ class TestLocal(UpkeepContract):
         with pytest.raises(DamagedFile, match=broken.name):
             compact(dataset)
         with pytest.raises(DamagedFile, match=broken.name):
-            delete_rows(dataset, "n > 3")
+            delete_rows(dataset, "n % 2 = 0")
         assert orphans(dataset) == set()
 
     @pytest.mark.parametrize(
