@@ -45,7 +45,7 @@ from headwater.infra.errors import (
     UnsupportedData,
     first_line,
 )
-from headwater.infra.models import DataRef, DatasetVersion, Mode, PartFile
+from headwater.infra.models import TABLE_VERSION, DataRef, DatasetVersion, Mode, PartFile
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.types import NULL_FOLDER
 from headwater.infra.storage.uris import Uri
@@ -64,6 +64,9 @@ READABLE_FEATURES = frozenset({"timestampNtz", "v2Checkpoint", "vacuumProtocolCh
 """Reader features whose absence of support here would not change what is read."""
 
 _METADATA_KEY = "headwater"
+
+_FORMAT_PROPERTY = "headwater.format"
+"""Property of a table whose value is the ``TABLE_VERSION`` that a reader and a writer must know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +326,7 @@ class Dataset:
 
     def _load(self, version: int | None = None) -> DeltaTable:
         try:
-            return DeltaTable(
+            table = DeltaTable(
                 self._fs.delta_uri(self.uri),
                 version=version,
                 storage_options=self._fs.delta_options(self.uri),
@@ -342,6 +345,8 @@ class Dataset:
                 f"the log of the table {self.uri.display} cannot be read: {first_line(exc)}",
                 hint="check that the table is whole; its log is in _delta_log/",
             ) from exc
+        _require_known_format(self.uri.display, table)
+        return table
 
     def _load_or_create(self, schema: pl.Schema, partition_by: Sequence[str]) -> DeltaTable:
         if not self.exists():
@@ -365,7 +370,11 @@ class Dataset:
             _delta_schema(schema),
             mode="ignore",
             partition_by=list(partition_by),
-            configuration={"delta.checkpointInterval": str(CHECKPOINT_INTERVAL)},
+            configuration={
+                "delta.checkpointInterval": str(CHECKPOINT_INTERVAL),
+                _FORMAT_PROPERTY: str(TABLE_VERSION),
+            },
+            raise_if_key_not_exists=False,  # Delta knows no property of ours
             storage_options=self._fs.delta_options(self.uri),
             commit_properties=CommitProperties(
                 custom_metadata={_METADATA_KEY: json.dumps({"created": True})},
@@ -481,6 +490,17 @@ def _snapshot(uri: str, table: DeltaTable) -> Snapshot:
         )
     files.sort(key=lambda f: f.path)
     return Snapshot(uri, table.version(), _polars_schema(table), partition_by, tuple(files))
+
+
+def _require_known_format(uri: str, table: DeltaTable) -> None:
+    """Refuse a table that a newer Headwater keeps in another way; others' tables say nothing."""
+    said = table.metadata().configuration.get(_FORMAT_PROPERTY, str(TABLE_VERSION))
+    if not said.isdigit() or int(said) > TABLE_VERSION:
+        raise UnsupportedData(
+            f"the table {uri} was written by a newer Headwater (format {said}), and this one knows"
+            f" formats up to {TABLE_VERSION}",
+            hint="upgrade this one",
+        )
 
 
 def _require_readable(uri: str, table: DeltaTable) -> None:
