@@ -114,13 +114,23 @@ def _route(prepared: Prepared, candidate: Candidate, cut_bytes: int | None) -> _
     if job.keys and (parts := cut_by_key(source, job.keys, size)):
         return _Route(parts, f"{key}-keyed")
     parts = cut(source, size)
+    spread = _Route(parts, f"{key}-spread", is_spread=True)
+    if job.can_spread and _is_begun(prepared, spread):
+        return spread
     if len(parts) > 1 and job.can_spread:
         # States of aggregates are small, so they always meet; rows only where they have to.
         crossing = next(stage for stage in _stages(prepared) if stage.scope.kind != "rows")
         is_held = cut_bytes is None and holds(source, candidate.memory_gib_per_worker)
         if crossing.aggregates is not None or not is_held:
-            return _Route(parts, f"{key}-spread", is_spread=True)
+            return spread
     return _Route(whole(source), key, is_one=True)
+
+
+def _is_begun(prepared: Prepared, route: _Route) -> bool:
+    """Whether an earlier attempt, perhaps on a smaller cluster, went that way and left receipts."""
+    if prepared.request.fresh:
+        return False
+    return RunFolder(prepared.target, route.attempt_key).agreed_parts() is not None
 
 
 def _stages(prepared: Prepared) -> tuple[JobStage, ...]:

@@ -156,9 +156,13 @@ class Lake:
             rows(count, i).write_parquet(self.source / f"{i}.parquet", row_group_size=150)
         (root / "jobs_spread.py").write_text(JOBS)
 
-    def prepare(self, target: str, steps: str = "", job: str | None = None) -> Prepared:
+    def prepare(
+        self, target: str, steps: str = "", job: str | None = None, *, fresh: bool = False
+    ) -> Prepared:
         text = StepsText("jobs.toml", f"version = 1\n[[steps]]\n{steps}") if steps else None
-        request = JobRequest((str(self.source),), str(self.root / target), job, steps=text)
+        request = JobRequest(
+            (str(self.source),), str(self.root / target), job, steps=text, fresh=fresh
+        )
         return prepare(request, folder=self.root)
 
     def result(
@@ -294,6 +298,23 @@ def test_a_run_that_is_taken_up_writes_only_what_is_missing(
     assert cut.height == lake.result(in_process, lake.prepare("w", STEPS["deduplicate"]))[0].height
     process(in_process.client, prepared, in_process.candidate, cut_bytes=SMALL)
     assert len(again) + len(written) == len({*again, *written})  # all was there
+
+
+def test_a_cluster_with_room_for_all_goes_on_with_what_a_smaller_one_began(
+    lake: Lake, in_process: Cluster
+) -> None:
+    prepared = lake.prepare("cut", STEPS["deduplicate"])
+    small = process(in_process.client, prepared, in_process.candidate, cut_bytes=SMALL)
+    attempts = prepared.target.path / "_headwater/runs"
+    max(attempts.glob("*/part-*.json")).unlink()
+
+    again = process(in_process.client, prepared, in_process.candidate)
+
+    assert again.resumed == sum(1 for r in small.receipts if r.rows_in == 0) - 1
+    assert [r.rows_out for r in again.receipts] == [r.rows_out for r in small.receipts]
+    assert len(list(attempts.iterdir())) == 1
+    fresh = lake.prepare("cut", STEPS["deduplicate"], fresh=True)
+    assert len(process(in_process.client, fresh, in_process.candidate).receipts) == 1
 
 
 def test_a_lost_worker_costs_time_and_no_rows(lake: Lake, tmp_path: Path) -> None:
