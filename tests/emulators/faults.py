@@ -19,6 +19,8 @@ class Fault(Enum):
     NONE = auto()
     BUSY = auto()
     """The store answers 503 and does nothing."""
+    DENIED = auto()
+    """The store answers 403 and does nothing."""
     LOST_ANSWER = auto()
     """The store does its work, and the connection is cut before the answer."""
     CUT_BODY = auto()
@@ -72,8 +74,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True  # one request each, so that no thread outlives its answer
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fault = type(self).fault(self.command, self.path)
-        if fault is Fault.BUSY:
-            self.send_response(503)
+        if fault in (Fault.BUSY, Fault.DENIED):
+            self.send_response(503 if fault is Fault.BUSY else 403)
             self.send_header("Content-Length", "0")
             self.send_header("Connection", "close")
             self.end_headers()
