@@ -164,14 +164,14 @@ class Dataset:
             UnknownName: The table has no such version.
             UnsupportedData: It uses features that would change what is read.
         """
-        first = self._first_version()
         # Asked for a version far beyond the last, deltalake looks for every one up to it.
-        if version is not None and not first <= version <= self._last_version():
+        if version is not None and not self._first_version() <= version <= self._last_version():
             raise UnknownName.of(
                 "version", str(version), (str(e.version) for e in self.log()), where=str(self)
             )
         table = self._load(version)
-        if table.version() < first:
+        # After the table, which may be created at this moment: then its first entry is there, too.
+        if table.version() < self._first_version():
             return None
         return _snapshot(str(self.uri), table)
 

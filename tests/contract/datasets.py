@@ -575,6 +575,26 @@ class DatasetContract:
         with pytest.raises(UnknownName, match="no version '0'"):
             dataset.snapshot(0)
 
+    def test_a_table_that_is_created_while_it_is_looked_at_has_no_version_yet(
+        self, dataset: Dataset, root: Uri, put: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse() -> None:
+            raise OSError("cut off")
+
+        real, looked = Dataset._load, list[int]()
+
+        def create_first(self: Dataset, version: int | None = None) -> DeltaTable:
+            if not looked:
+                looked.append(1)
+                with pytest.raises(StoreUnavailable):
+                    put(numbers(0, 2), "a", to=Dataset(root))
+            return real(self, version)
+
+        before_first_try(monkeypatch, refuse)
+        monkeypatch.setattr(Dataset, "_load", create_first)
+
+        assert dataset.snapshot() is None
+
     def test_a_table_without_a_version_takes_other_columns(
         self, put: Any, rows: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
