@@ -188,7 +188,7 @@ class _Run:
                 self._client.cancel([future])
                 return receipt
         exc = future.exception()
-        return future.result() if exc is None else exc
+        return exc if isinstance(exc, BaseException) else future.result()
 
     def _submit(self, parts: Sequence[Part]) -> list[tuple[Part, Future[PartReceipt]]]:
         keys = [self._key(part) for part in parts]

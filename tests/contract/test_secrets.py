@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
-import dask
 import polars as pl
 import pytest
+from dask import config as dask_config
 from distributed.diagnostics.plugin import SchedulerPlugin
 from tests.emulators.azure import KEY
 from tests.emulators.every_store import CLOUDS, Place, place
@@ -57,7 +57,7 @@ def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
             monkeypatch.setenv(name, value)
         return KEY if where.store == "azure" else CANARY
 
-    with dask.config.set({"canary.password": CANARY}):
+    with dask_config.set({"canary.password": CANARY}):
         yield enter
 
 
@@ -100,7 +100,8 @@ def test_no_secret_is_in_what_a_run_sends(
         fs.upload(tmp_path / "a.parquet", Uri.parse(f"{where.root}/in/{number}.parquet"))
     text = StepsText("steps.toml", f"version = 1\n[[steps]]\n{STEPS[steps]}")
     asked = JobRequest((f"{where.root}/in",), f"{where.root}/out", steps=text)
-    scheduler: Any = cluster.client.cluster.scheduler  # in this process
+    local: Any = cluster.client.cluster
+    scheduler = local.scheduler  # in this process
     heard = Overheard(scheduler)
     scheduler.add_plugin(heard)
     try:
