@@ -17,7 +17,13 @@ from polars.testing import assert_frame_equal
 
 from headwater.infra import clusters
 from headwater.infra.clusters import Cluster
-from headwater.infra.errors import PartFailed, SchemaMismatch, UnsupportedData, ValueLost
+from headwater.infra.errors import (
+    PartFailed,
+    SchemaMismatch,
+    UnsupportedData,
+    ValueLost,
+    WorkerLost,
+)
 from headwater.infra.models import Candidate, Device, JobRequest, Mode, Plan, StepsText
 from headwater.infra.storage.datasets import Dataset
 from headwater.tasks import legs, spread
@@ -100,6 +106,7 @@ STEPS = {
 }
 
 JOBS = """
+import os
 import polars as pl
 from headwater.tasks.jobs import job
 
@@ -110,6 +117,15 @@ def per_key(frame):
 @job(scope="key", keys=["k"])
 def failing(frame):
     return frame.with_columns(pl.col("v").map_batches(broken, pl.Int64, is_elementwise=True))
+
+@job(scope="key", keys=["k"])
+def killing(frame):
+    return frame.with_columns(pl.col("v").map_batches(killed, pl.Int64, is_elementwise=True))
+
+def killed(values):
+    if not values.is_empty():
+        os.kill(os.getpid(), 9)
+    return values
 
 def broken(values):
     return values if values.is_empty() else values[1 // 0]
@@ -340,6 +356,15 @@ def test_a_lost_worker_costs_time_and_no_rows(lake: Lake, tmp_path: Path) -> Non
     everything = pl.concat(pl.read_parquet(f) for f in lake.source.iterdir())
     expected = everything.select("k", "v").n_unique()
     assert sum(receipt.rows_out for receipt in processed.receipts) == expected
+
+
+@pytest.mark.trial
+def test_a_job_that_kills_its_workers_between_them_fails_by_name(lake: Lake) -> None:
+    with (
+        clusters.open(Plan((CLUSTERS["two processes"],))) as cluster,
+        pytest.raises(WorkerLost, match=r"killing: its worker died 3 times, probably for lack of"),
+    ):
+        lake.result(cluster, lake.prepare("killed", job="jobs_spread:killing"), SMALL)
 
 
 def test_failures_say_what_failed_and_where(lake: Lake, cluster: Cluster) -> None:
