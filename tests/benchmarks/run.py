@@ -271,6 +271,13 @@ def small_run_without_server() -> Result:
     )
 
 
+def _reads(name: str, **options: bool) -> Result:
+    from tests.benchmarks import reads  # which takes its helpers from here
+
+    result: Result = getattr(reads, name)(**options)
+    return result
+
+
 BENCHMARKS: dict[str, Callable[[], Result]] = {
     "help": help_seconds,
     "filter_derive_write": filter_derive_write,
@@ -280,6 +287,14 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     "prefect_overhead": prefect_overhead,
     "small_run_with_server": small_run_with_server,
     "small_run_without_server": small_run_without_server,
+    **{
+        f"read_s3{'_far' if far else ''}_{'whole' if whole else 'columns'}": partial(
+            _reads, "read_s3", far=far, whole=whole
+        )
+        for far in (False, True)
+        for whole in (True, False)
+    },
+    "small_files": partial(_reads, "small_files"),
 }
 
 
