@@ -60,7 +60,7 @@ def store(moto: Moto, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
         yield proxy
 
 
-Run = Callable[[str], tuple[pl.DataFrame, Processed]]
+Run = Callable[..., tuple[pl.DataFrame, Processed]]
 
 
 @pytest.fixture
@@ -80,10 +80,10 @@ def run(tmp_path: Path, source: Uri, cluster: Cluster, monkeypatch: pytest.Monke
     (tmp_path / "staged_jobs.py").write_text(JOBS)
     monkeypatch.syspath_prepend(str(tmp_path))
 
-    def run(name: str, **options: int) -> tuple[pl.DataFrame, Processed]:
+    def run(name: str, cut_bytes: int | None = None) -> tuple[pl.DataFrame, Processed]:
         request = JobRequest((str(source),), str(tmp_path / name), f"staged_jobs:{name}")
         prepared = prepare(request, folder=tmp_path)
-        done = process(cluster.client, prepared, cluster.candidate, **options)
+        done = process(cluster.client, prepared, cluster.candidate, cut_bytes=cut_bytes)
         files = [f"{tmp_path}/{name}/{file.path}" for r in done.receipts for file in r.files]
         return pl.read_parquet(files), done
 
@@ -97,7 +97,7 @@ def test_a_part_takes_the_columns_and_row_groups_of_its_plan(
     stored = 8 * 8 * ROWS
     before = store.sent_bytes
 
-    rows, done = run("some", cut_bytes=cut_bytes)
+    rows, done = run("some", cut_bytes)
 
     expected = frame.filter(pl.col("n") >= 150_000).select("n", x=pl.col("c3") + 1)
     assert rows.sort("n").equals(expected)
