@@ -140,8 +140,11 @@ def stage_all(
             plans = list(pool.map(_planned, wanted))
             size_bytes = sum(plan.copied_bytes for plan in plans)
             claim = leaving.enter_context(room.take(size_bytes, directory, _named(wanted)))
-            managers = [_staged(plan, claim) for plan in plans]
-            staged = list(pool.map(leaving.enter_context, managers))
+
+            def enter(plan: _Plan) -> StagedFile:
+                return leaving.enter_context(_staged(plan, claim))
+
+            staged = list(pool.map(enter, plans))
         yield staged
 
 
