@@ -171,9 +171,12 @@ class PartReceipt:
     Attributes:
         index: Which part.
         files: What it wrote; empty when no row was left.
-        rows_in: Rows read, before the transform.
+        rows_in: Rows of the part, before the transform; also those of row groups that were not
+            read, since no row of theirs could matter.
         rows_out: Rows written.
-        bytes_read: Bytes that were taken from the store (whole objects for now).
+        bytes_read: Bytes that were taken from the store: of Parquet the columns and row groups that
+            the job's plan uses, without footers, of all else whole objects. Of local files, what
+            the part needs of them.
         bytes_written: Size of ``files``.
         seconds: Wall seconds by phase: ``stage``, ``transform`` (with the write that it
             is fused with), ``upload``.

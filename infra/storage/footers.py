@@ -53,6 +53,7 @@ class Footer:
         metadata: All of it, as Arrow reads it.
         size_bytes: Length of the footer.
         layout: Where the columns lie; ``None`` where the footer contradicts itself.
+        tail: The end of the file as far as no column lies there and it was read for this.
     """
 
     schema: pl.Schema
@@ -61,6 +62,7 @@ class Footer:
     metadata: pq.FileMetaData
     size_bytes: int
     layout: Layout | None
+    tail: bytes
 
     def bounds(self, row_group: int, column: str) -> Bounds | None:
         """What the file's statistics tell of a column at the top; ``None`` where nothing."""
@@ -130,12 +132,16 @@ class Footers:
             raise
         found.set_result(footer)
         with self._lock:
-            self._size_bytes += footer.size_bytes * MEMORY_PER_BYTE
+            self._size_bytes += _memory_bytes(footer)
             while self._size_bytes > self._limit_bytes:
                 oldest = next((k for k, f in self._found.items() if f.done()), None)
                 if oldest is None:
                     break
-                self._size_bytes -= self._found.pop(oldest).result().size_bytes * MEMORY_PER_BYTE
+                self._size_bytes -= _memory_bytes(self._found.pop(oldest).result())
+
+
+def _memory_bytes(footer: Footer) -> int:
+    return footer.size_bytes * MEMORY_PER_BYTE + len(footer.tail)
 
 
 _FOOTERS = Footers()
@@ -163,7 +169,10 @@ def read_footer(fs: Filesystem, ref: DataRef) -> Footer:
         raise DamagedFile(f"{_display(ref)} is empty: no Parquet file has 0 bytes", hint=damaged)
     tail_start = max(0, ref.size_bytes - FOOTER_BYTES)
     tail = fs.read(ref, tail_start)
-    head = tail[:4] if tail_start == 0 else fs.read(ref, 0, 4)
+    if tail_start == 0:
+        head = tail[:4]
+    else:  # where the end is as it should be, the beginning is not worth a request
+        head = PARQUET_MAGIC if tail[-4:] == PARQUET_MAGIC else fs.read(ref, 0, 4)
     if ENCRYPTED_MAGIC in (head, tail[-4:]):
         raise UnsupportedData(
             f"{_display(ref)} is encrypted Parquet", hint="decrypt it with the engine that wrote it"
@@ -198,13 +207,16 @@ def read_footer(fs: Filesystem, ref: DataRef) -> Footer:
                 hint="write it with time stamps in microseconds",
             )
     groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+    layout = layout_of(metadata, ref.size_bytes, needed)
+    last = layout.ends[-1] if layout is not None and layout.ends else 0
     return Footer(
         pl.Schema(schema),
         metadata.num_rows,
         tuple(RowGroup(g.num_rows, g.total_byte_size) for g in groups),
         metadata,
         needed,
-        layout_of(metadata, ref.size_bytes, needed),
+        layout,
+        tail[max(0, last - (ref.size_bytes - len(tail))) :] if layout is not None else b"",
     )
 
 

@@ -49,30 +49,38 @@ class Layout:
     filters: Mapping[int, int]
 
     def ranges(
-        self, columns: Collection[str] | None, row_groups: Collection[int] | None
+        self,
+        columns: Collection[str] | None,
+        row_groups: Collection[int] | None,
+        *,
+        tail_bytes: int = 0,
     ) -> tuple[Range, ...]:
         """The ranges to read for these columns of these row groups, in order, near ones merged.
+
+        The magic at the beginning, which is the same in all files, is left out.
 
         Args:
             columns: Names of columns at the top; ``None`` is all.
             row_groups: Their indexes; ``None`` is all.
+            tail_bytes: How much of the file's end is at hand, and left out too.
         """
+        end_bytes = self.size_bytes - tail_bytes
         wanted = [columns is None or self.names[column] in columns for column in self.leaves]
-        first = self.starts[0] if self.starts else self.size_bytes
-        last = self.ends[-1] if self.ends else 0
-        keep: list[Range] = [(0, first), (last, self.size_bytes)]
+        first = self.starts[0] if self.starts else end_bytes
+        last = self.ends[-1] if self.ends else MAGIC_BYTES
+        keep: list[Range] = [(MAGIC_BYTES, first), (last, end_bytes)]
         for index, place in enumerate(self.places):
             group, leaf = divmod(place, len(self.leaves))
             if wanted[leaf] and (row_groups is None or group in row_groups):
                 is_last = index + 1 == len(self.starts)
-                start = self.ends[index - 1] if index else 0
-                keep.append((start, self.size_bytes if is_last else self.starts[index + 1]))
+                start = self.ends[index - 1] if index else MAGIC_BYTES
+                keep.append((start, end_bytes if is_last else self.starts[index + 1]))
                 if (begin := self.filters.get(place)) is not None:
                     # Old writers do not say where it ends: before the next chunk.
                     after = bisect_left(self.starts, begin)
-                    end = self.starts[after] if after < len(self.starts) else self.size_bytes
+                    end = self.starts[after] if after < len(self.starts) else end_bytes
                     keep.append((begin, end))
-        return tuple(_merged(sorted(keep)))
+        return tuple(_merged(sorted((start, end) for start, end in keep if start < end)))
 
 
 def layout_of(metadata: pq.FileMetaData, size_bytes: int, footer_bytes: int) -> Layout | None:
@@ -142,10 +150,13 @@ def _leaves(type_: pa.DataType) -> int:
 
 def _merged(ranges: Iterable[Range]) -> Iterator[Range]:
     """The ranges, which are in order; those with a small hole between them as one."""
-    first, reached = 0, 0
+    current: Range | None = None
     for start, end in ranges:
-        if start - reached > MERGE_BYTES:
-            yield first, reached
-            first = start
-        reached = max(reached, end)
-    yield first, reached
+        if current is None or start - current[1] > MERGE_BYTES:
+            if current is not None:
+                yield current
+            current = (start, end)
+        else:
+            current = (current[0], max(current[1], end))
+    if current is not None:
+        yield current

@@ -7,6 +7,7 @@ size at their own places; the rest of it is a hole. All else comes whole.
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -34,6 +35,7 @@ CODECS: dict[str, Codec] = {".gz": "gzip", ".zst": "zstd"}
 TEXT_SUFFIXES = frozenset({".csv", ".json", ".jsonl", ".ndjson"})
 """Text that is decompressed here; Parquet compresses its own pages."""
 
+PARQUET_MAGIC = b"PAR1"
 PARQUET_SUFFIXES = frozenset({".parquet", ".parq", ".pq"})
 
 CHUNK_BYTES = 4 * MIB
@@ -58,7 +60,8 @@ class StagedFile:
 
     Attributes:
         path: Where it is; not to be changed, since it may be the input itself.
-        bytes_read: What was taken from the store; of a local file, what is needed of it.
+        bytes_read: What was taken from the store, without the footer, which a process reads once
+            for all parts of a file; of a local file, what is needed of it.
     """
 
     path: Path
@@ -77,21 +80,6 @@ class Wanted:
     ref: DataRef
     columns: frozenset[str] | None = None
     row_groups: frozenset[int] | None = None
-
-    @property
-    def ranges(self) -> tuple[Range, ...] | None:
-        """The bytes that hold it; ``None`` where the whole file should come."""
-        if self.columns is None and self.row_groups is None:
-            return None
-        if not has_footer(self.ref):
-            return None
-        from headwater.infra.storage.footers import footer_of  # Arrow is long to import
-
-        layout = footer_of(open_filesystem(Uri.parse(self.ref.uri)), self.ref).layout
-        if layout is None:
-            return None
-        ranges = layout.ranges(self.columns, self.row_groups)
-        return ranges if _sum(ranges) <= WHOLE_SHARE * self.ref.size_bytes else None
 
 
 def has_footer(ref: DataRef) -> bool:
@@ -149,15 +137,14 @@ def stage_all(
     """
     with ExitStack() as leaving:
         with threads(max(1, min(STAGERS, len(wanted)))) as pool:
-            ranges = list(pool.map(lambda one: one.ranges, wanted))
-            plans = [
-                _Plan(one.ref, found, one.ref.size_bytes if found is None else _sum(found))
-                for one, found in zip(wanted, ranges, strict=True)
-            ]
+            plans = list(pool.map(_planned, wanted))
             size_bytes = sum(plan.copied_bytes for plan in plans)
             claim = leaving.enter_context(room.take(size_bytes, directory, _named(wanted)))
-            managers = [_staged(plan, claim) for plan in plans]
-            staged = list(pool.map(leaving.enter_context, managers))
+
+            def enter(plan: _Plan) -> StagedFile:
+                return leaving.enter_context(_staged(plan, claim))
+
+            staged = list(pool.map(enter, plans))
         yield staged
 
 
@@ -168,16 +155,39 @@ class _Plan:
     Attributes:
         ranges: What comes of it; ``None`` is all.
         size_bytes: How much that is.
+        tail: The end of the file, which its footer was read with.
     """
 
     ref: DataRef
     ranges: tuple[Range, ...] | None
     size_bytes: int
+    tail: bytes = b""
 
     @property
     def copied_bytes(self) -> int:
         """Room that it takes; text that is decompressed takes more."""
-        return 0 if Uri.parse(self.ref.uri).is_local else self.size_bytes
+        return 0 if Uri.parse(self.ref.uri).is_local else self.size_bytes + len(self.tail)
+
+
+def _planned(wanted: Wanted) -> _Plan:
+    """How the input is brought: in ranges where that leaves out enough of it."""
+    ref = wanted.ref
+    whole = _Plan(ref, None, ref.size_bytes)
+    if (wanted.columns is None and wanted.row_groups is None) or not has_footer(ref):
+        return whole
+    from headwater.infra.storage.footers import footer_of  # Arrow is long to import
+
+    footer = footer_of(open_filesystem(Uri.parse(ref.uri)), ref)
+    if footer.layout is None:
+        return whole
+    tail = footer.tail
+    ranges = footer.layout.ranges(wanted.columns, wanted.row_groups, tail_bytes=len(tail))
+    size_bytes = sum(end - start for start, end in ranges)
+    return (
+        _Plan(ref, ranges, size_bytes, tail)
+        if size_bytes <= WHOLE_SHARE * ref.size_bytes
+        else whole
+    )
 
 
 @contextmanager
@@ -193,6 +203,8 @@ def _staged(plan: _Plan, claim: Claim) -> Iterator[StagedFile]:
                 path = leaving.enter_context(_new_file(directory, uri.name))
                 claim.paths.append(path)
                 open_filesystem(uri).download(ref, path, plan.ranges)
+                if plan.ranges is not None:
+                    _complete(path, plan.tail)
             staged = path
             if (text := _text_inside(uri.name)) is not None:
                 staged = leaving.enter_context(_new_file(directory, text))
@@ -206,8 +218,12 @@ def _staged(plan: _Plan, claim: Claim) -> Iterator[StagedFile]:
             _check(ref)
 
 
-def _sum(ranges: Sequence[Range]) -> int:
-    return sum(end - start for start, end in ranges)
+def _complete(path: Path, tail: bytes) -> None:
+    """Write what was at hand into the ranges of a Parquet file: its beginning and its end."""
+    with path.open("r+b") as file:
+        file.write(PARQUET_MAGIC)
+        file.seek(-len(tail), os.SEEK_END)
+        file.write(tail)
 
 
 def _named(wanted: Sequence[Wanted]) -> str:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 
-from tests.benchmarks import command, kernels
+from tests.benchmarks import command, kernels, reads
 from tests.benchmarks.measure import HERE, Result
 
 RESULTS = HERE / "results.json"
@@ -57,6 +57,14 @@ BENCHMARKS: dict[str, Callable[[], Result | tuple[Result, ...]]] = {
     "flow_overhead": command.flow_overhead,
     "small_run_with_server": command.small_run_with_server,
     "small_run_without_server": command.small_run_without_server,
+    **{
+        f"read_s3{'_far' if far else ''}_{'whole' if whole else 'columns'}": partial(
+            reads.read_s3, far=far, whole=whole
+        )
+        for far in (False, True)
+        for whole in (True, False)
+    },
+    "small_files": reads.small_files,
 }
 
 

@@ -85,7 +85,7 @@ def written(frame: pl.DataFrame, writer: str, rows: int) -> bytes:
                 row_group_size=rows,
                 write_statistics="without" not in writer,
                 version="1.0" if "1.0" in writer else "2.6",
-                use_dictionary=["text"] if "1.0" in writer else True,
+                use_dictionary="1.0" not in writer,
             )
     return buffer.getvalue()
 

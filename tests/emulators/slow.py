@@ -1,6 +1,6 @@
 """A distant store: a proxy on loopback that lets answers take their time, and counts them.
 
-    python -m tests.emulators.slow UPSTREAM_PORT PORT DELAY_SECONDS BYTES_PER_SECOND
+    python tests/emulators/slow.py UPSTREAM_PORT PORT DELAY_SECONDS BYTES_PER_SECOND
 
 It forwards bytes and knows nothing of what they say, so each connection keeps its own pace: what
 comes from the store is held for the delay, and given out no faster than the rate.

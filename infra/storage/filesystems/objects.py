@@ -22,7 +22,7 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -59,11 +59,11 @@ MAX_PARTS = 9_000
 AT_ONCE = 4
 """Parts of one object that go up at a time; bounds the memory of a transfer."""
 
-CUTS_OF_ONE = 8
+CUTS_OF_ONE = 32
 """Cuts of one object that come down at a time."""
 
-CUTS_AT_ONCE = 16
-"""Cuts of all objects that come down to this process at a time; bounds its memory."""
+UNDER_WAY_BYTES = 128 * MIB
+"""What all cuts that come down to this process at a time may hold; bounds its memory."""
 
 CONNECT_SECONDS = 5.0
 """How long one try to connect may take; with ``CONNECT_TRIES`` a dead endpoint fails in 20 s."""
@@ -453,12 +453,12 @@ class ObjectStore(ABC):
         self, uri: Uri, ref: DataRef, descriptor: int, cuts: Sequence[tuple[int, int]]
     ) -> None:
         left = iter(cuts)
-        at_once = _cuts_at_once()
+        memory = _memory()
 
         async def fetch() -> None:
             for start, end in left:
                 get = partial(self._get, uri, ref.version, start, end)
-                async with at_once:
+                async with memory.hold(end - start):
                     data = await self._tries(Action.READ, uri, get)
                     if len(data) != end - start:
                         raise StoreUnavailable(
@@ -501,12 +501,38 @@ def _cuts(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
             yield start, min(start + CUT_BYTES, last)
 
 
-_AT_ONCE: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+class _Memory:
+    """Bytes that all cuts under way may hold; who comes first is served first."""
+
+    def __init__(self, free_bytes: int) -> None:
+        self._free_bytes = free_bytes
+        self._turn = asyncio.Lock()
+        self._given = asyncio.Event()
+
+    @asynccontextmanager
+    async def hold(self, size_bytes: int) -> AsyncIterator[None]:
+        """Hold that much, which is less than there is in all, while the body runs."""
+        async with self._turn:
+            while self._free_bytes < size_bytes:
+                self._given.clear()
+                await self._given.wait()
+            self._free_bytes -= size_bytes
+        try:
+            yield
+        finally:
+            self._free_bytes += size_bytes
+            self._given.set()
 
 
-def _cuts_at_once() -> asyncio.Semaphore:
-    """What bounds the cuts of all objects; runs on the loop, which the stores share."""
-    return _AT_ONCE.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(CUTS_AT_ONCE))
+_MEMORY: WeakKeyDictionary[asyncio.AbstractEventLoop, _Memory] = WeakKeyDictionary()
+
+
+def _memory() -> _Memory:
+    """What bounds the cuts of all objects; asked for on the loop, which the stores share."""
+    loop = asyncio.get_running_loop()
+    if loop not in _MEMORY:
+        _MEMORY[loop] = _Memory(UNDER_WAY_BYTES)
+    return _MEMORY[loop]
 
 
 def _write_at(descriptor: int, data: bytes, start: int) -> None:
