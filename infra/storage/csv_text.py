@@ -8,6 +8,7 @@ says.
 from __future__ import annotations
 
 import csv
+import io
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -104,9 +105,10 @@ class CsvReader:
     malformed: list[Malformed] = field(init=False, default_factory=list)
     rows: int = field(init=False, default=0)
     _stream: Stream = field(init=False)
+    _refused: DamagedFile | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self._stream = Stream(self.blocks, TAIL_BYTES)
+        self._stream = Stream(_from_first_line(self.blocks), TAIL_BYTES)
         self.delimiter, self.header = _header(self._stream.peek(), self.delimiter, self.name)
 
     def frames(self, columns: Sequence[str] | None = None) -> Iterator[pl.DataFrame]:
@@ -146,25 +148,28 @@ class CsvReader:
                 if batch.num_rows:
                     yield pl.DataFrame(batch)
         except pa.ArrowInvalid as exc:
-            raise self._damaged(exc) from exc
+            raise self._refused or self._damaged(exc) from exc
         if last is not None and (columns is None or self.header[-1] in columns):
             self._require_closed(last.column(self.header[-1])[-1].as_py())
 
-    def _note(self, row: pa_csv.InvalidRow) -> Literal["skip"]:
+    def _note(self, row: pa_csv.InvalidRow) -> Literal["skip", "error"]:
+        """Called by Arrow, which drops what is raised in here."""
         text = row.text
         if "\n" in text:
-            raise DamagedFile(
+            self._refused = DamagedFile(
                 f"{self.name}: row {row.number} goes over several lines and has"
                 f" {row.actual_columns} fields where the header has {row.expected_columns};"
                 f" a quote may be left open: {text[:60]!r}",
                 hint="mend the quotes of the file there",
             )
-        if len(self.malformed) >= MAX_BAD_ROWS:
-            raise DamagedFile(
+        elif len(self.malformed) >= MAX_BAD_ROWS:
+            self._refused = DamagedFile(
                 f"{self.name} has more than {MAX_BAD_ROWS:,} rows with other fields than its"
                 " header",
                 hint="check the delimiter, and whether its first line is a header",
             )
+        if self._refused is not None:
+            return "error"
         self.malformed.append(
             Malformed(
                 row.number or 0,  # known, as Arrow reads with one thread
@@ -281,6 +286,22 @@ def lines_of(blocks: Iterator[bytes], delimiter: str, records: Sequence[int]) ->
                     break
         before = reader.line_num
     return found
+
+
+def _from_first_line(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """The blocks without empty lines at the beginning."""
+    begun = False
+    for block in blocks:
+        if kept := block if begun else block.lstrip(b"\r\n"):
+            begun = True
+            yield kept
+
+
+def as_line(values: Sequence[str | None], delimiter: str) -> str:
+    """A row as CSV has it."""
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter, lineterminator="").writerow(values)
+    return text.getvalue()
 
 
 def _lines(blocks: Iterator[bytes]) -> Iterator[str]:

@@ -396,6 +396,20 @@ def _from_files(
     return _Source(str(uri), format_, files, (), partition_by, texts=texts)
 
 
+def _require_distinct(names: Sequence[str], ref: DataRef) -> None:
+    """Refuse a Parquet file that has two columns of one name.
+
+    Raises:
+        UnsupportedData: It has.
+    """
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise UnsupportedData(
+            f"{display(ref)} has {names.count(twice)} columns named '{twice}'",
+            hint="write the file with a name of its own for each column",
+        )
+
+
 def _require_plausible(ref: DataRef, footer: _Footer, read: ReadOptions) -> None:
     """Refuse a Parquet file that claims far more than a file of its size should hold.
 
@@ -452,6 +466,7 @@ def _footer(fs: Filesystem, ref: DataRef) -> _Footer:
         tail = fs.read(ref, ref.size_bytes - needed)
     try:
         metadata = pq.read_metadata(pa.BufferReader(tail))
+        _require_distinct(metadata.schema.to_arrow_schema().names, ref)
         schema = pl.read_parquet_schema(io.BytesIO(tail))
     except (pa.ArrowException, OSError, pl.exceptions.PolarsError) as exc:
         raise DamagedFile(

@@ -95,7 +95,7 @@ def _scan_csv(
                 malformed = [m.record for m in reader.malformed]
                 for row in bad.arg_true():
                     record = csv_text.record_of(before + row, malformed)
-                    text = reader.delimiter.join(v or "" for v in frame.row(row))
+                    text = csv_text.as_line(frame.row(row), reader.delimiter)
                     unread.append(csv_text.Malformed(record, reason(row), text))
                     if options.bad_rows is BadRows.REFUSE:
                         break
