@@ -214,7 +214,10 @@ class Slices:
         """Scans of the part's staged files."""
         source, slices = work.spec.source, self.part.slices
         staged = stage_all(work.stack, [s.ref for s in slices], work.tmp)
-        frames = [read_piece(s, f, source) for s, f in zip(slices, staged, strict=True)]
+        frames = [
+            read_piece(s, f, source, device=work.spec.device)
+            for s, f in zip(slices, staged, strict=True)
+        ]
         if self.counted:
             work.receipt = PartReceipt(
                 index=self.part.index,

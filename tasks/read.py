@@ -14,7 +14,7 @@ from threading import Lock
 import polars as pl
 
 from headwater.infra.errors import DamagedFile, HeadwaterError, StoreUnavailable, first_line
-from headwater.infra.models import DataRef, Part, Slice
+from headwater.infra.models import DataRef, Device, Format, Part, Slice
 from headwater.infra.storage.inputs import Input, read_slice
 from headwater.infra.storage.staging import StagedFile, stage
 from headwater.infra.storage.uris import Uri
@@ -35,9 +35,15 @@ def stage_all(stack: ExitStack, refs: Sequence[DataRef], tmp: Path) -> list[Stag
     return [by_ref[ref] for ref in refs]
 
 
-def read_piece(piece: Slice, staged: StagedFile, source: Input) -> pl.LazyFrame:
-    """The rows of ``piece`` as a scan of its staged file."""
-    return read_slice(
+def read_piece(
+    piece: Slice, staged: StagedFile, source: Input, *, device: Device = Device.CPU
+) -> pl.LazyFrame:
+    """The rows of ``piece`` as a scan of its staged file.
+
+    On a GPU worker, text is read here and in memory: the one reader of text is the CPU's, so that
+    every engine gets the same rows.
+    """
+    frame = read_slice(
         staged.path,
         source,
         partition=piece.partition,
@@ -45,6 +51,9 @@ def read_piece(piece: Slice, staged: StagedFile, source: Input) -> pl.LazyFrame:
         rows=piece.rows,
         name=Uri.parse(piece.ref.uri).display,
     )
+    if device is Device.CUDA and source.format in (Format.CSV, Format.JSONL):
+        return frame.collect(engine="streaming").lazy()
+    return frame
 
 
 def together(frames: Sequence[pl.LazyFrame], schema: pl.Schema) -> pl.LazyFrame:

@@ -108,7 +108,10 @@ def run_part(part: Part, spec: PartSpec) -> PartReceipt:
         with phases("stage"):
             sides = _sides(spec, stack, tmp)
             staged = stage_all(stack, [s.ref for s in part.slices], tmp)
-        frames = [read_piece(s, f, spec.source) for s, f in zip(part.slices, staged, strict=True)]
+        frames = [
+            read_piece(s, f, spec.source, device=spec.device)
+            for s, f in zip(part.slices, staged, strict=True)
+        ]
         with phases("transform"):
             rows_in = sum(
                 count_rows(s, frame) for s, frame in zip(part.slices, frames, strict=True)

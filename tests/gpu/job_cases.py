@@ -18,6 +18,7 @@ from tests.gpu.cases import Case
 from tests.gpu.step_cases import ROWS, stage_cases
 
 from headwater.flows.demo_jobs import flights
+from headwater.infra.models import Format
 from headwater.infra.storage.casts import conform
 from headwater.infra.storage.inputs import Input, open_input, read_slice
 from headwater.infra.storage.types import stored_schema
@@ -133,7 +134,10 @@ def _scan(source: Input, first_row: int = 0, rows: int | None = None) -> pl.Lazy
     """The first file of ``source``, as a part reads it once it is staged."""
     file = source.files[0]
     path = Path(Uri.parse(file.ref.uri).key)
-    return read_slice(path, source, partition=file.partition, first_row=first_row, rows=rows)
+    frame = read_slice(path, source, partition=file.partition, first_row=first_row, rows=rows)
+    # A GPU worker reads text before its engine has it.
+    is_text = source.format in (Format.CSV, Format.JSONL)
+    return frame.collect().lazy() if is_text else frame
 
 
 def _kept(job: Transform, frame: pl.LazyFrame, sides: Mapping[str, pl.LazyFrame]) -> pl.LazyFrame:
