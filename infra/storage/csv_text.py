@@ -206,34 +206,72 @@ class CsvReader:
 
 def infer(frame: pl.DataFrame, before: Mapping[str, Kinds]) -> dict[str, Kinds]:
     """What the values of ``frame``, and those before it, can be read as."""
-    looked = frame.select(
-        [
-            e.alias(f"{i}:{kind}")
-            for i, name in enumerate(frame.columns)
-            for kind, e in _looks(name, before[name].possible).items()
-        ]
-    ).row(0, named=True)
-    found = {}
-    for i, name in enumerate(frame.columns):
-        possible = frozenset(k for k in before[name].possible if looked[f"{i}:{k}"])
-        found[name] = before[name] & Kinds(possible, bool(looked[f"{i}:seen"]))
+    looks = {n: _first_looks(n, before[n].possible) for n in frame.columns}
+    seen = _looked(frame, looks)
+    # Whole numbers that a float holds, too, need no second look; most columns are such or text.
+    looks = {n: _second_looks(n, before[n].possible, seen[n]) for n in frame.columns}
+    seen = {n: {**seen[n], **found} for n, found in _looked(frame, looks).items()}
+    return {
+        name: before[name]
+        & Kinds(frozenset(k for k in before[name].possible if seen[name].get(k)), found["seen"])
+        for name, found in seen.items()
+    }
+
+
+def _looked(
+    frame: pl.DataFrame, looks: Mapping[str, Mapping[str, pl.Expr]]
+) -> dict[str, dict[str, bool]]:
+    flat = [
+        (name, look, expr.alias(f"{n}"))
+        for n, (name, look, expr) in enumerate(
+            (name, look, expr) for name, all_ in looks.items() for look, expr in all_.items()
+        )
+    ]
+    values = frame.select([expr for *_, expr in flat]).row(0) if flat else ()
+    found: dict[str, dict[str, bool]] = {name: {} for name in looks}
+    for (name, look, _), value in zip(flat, values, strict=True):
+        found[name][look] = bool(value)
     return found
 
 
-def _looks(name: str, possible: frozenset[str]) -> dict[str, pl.Expr]:
+def _given(name: str) -> pl.Expr:
+    """The text; a quoted nothing is no number, but no text in a column of numbers either."""
     text = column_of(name)
-    # A quoted nothing is no number, but no text in a column of numbers either.
-    given = pl.when(text != "").then(text).otherwise(None)
-    whole = given.cast(pl.Int64, strict=False)
-    is_whole = whole.cast(pl.String).eq_missing(given)
-    fits = whole.is_between(-EXACT_IN_FLOAT64, EXACT_IN_FLOAT64)
-    number = given.str.contains(_FRACTION) | given.str.contains(_NO_NUMBER)
-    looks = {
-        INTEGER: is_whole.all(),
-        FLOAT: (given.is_null() | (is_whole & fits) | number).all(),
-        BOOLEAN: (given.is_null() | given.is_in(_BOOLEANS)).all(),
-    }
-    return {k: e for k, e in looks.items() if k in possible} | {"seen": given.is_not_null().any()}
+    return pl.when(text != "").then(text).otherwise(None)
+
+
+def _first_looks(name: str, possible: frozenset[str]) -> dict[str, pl.Expr]:
+    given = _given(name)
+    looks = {"seen": given.is_not_null().any()}
+    if INTEGER in possible:
+        whole = given.cast(pl.Int64, strict=False)
+        looks[INTEGER] = whole.cast(pl.String).eq_missing(given).all()
+        looks["fits"] = _fits(whole).all()
+    return looks
+
+
+def _second_looks(
+    name: str, possible: frozenset[str], first: Mapping[str, bool]
+) -> dict[str, pl.Expr]:
+    is_whole, fits = first.get(INTEGER, False), first.get("fits", False)
+    given = _given(name)
+    looks = {}
+    if FLOAT in possible:
+        whole = given.cast(pl.Int64, strict=False)
+        is_exact = whole.cast(pl.String).eq_missing(given) & _fits(whole)
+        number = given.str.contains(_FRACTION) | given.str.contains(_NO_NUMBER)
+        known = is_whole and fits
+        looks[FLOAT] = pl.lit(True) if known else (given.is_null() | is_exact | number).all()
+    if BOOLEAN in possible:
+        known = is_whole and first["seen"]
+        looks[BOOLEAN] = (
+            pl.lit(False) if known else (given.is_null() | given.is_in(_BOOLEANS)).all()
+        )
+    return looks
+
+
+def _fits(whole: pl.Expr) -> pl.Expr:
+    return whole.is_between(-EXACT_IN_FLOAT64, EXACT_IN_FLOAT64)
 
 
 def typed(
