@@ -42,6 +42,7 @@ from headwater.infra.storage import csv_text, inputs, unpack
 from headwater.infra.storage.casts import is_lossless
 from headwater.infra.storage.inputs import Input, open_input, read_slice
 from headwater.infra.storage.uris import Uri
+from headwater.tasks.prepare import prepare
 
 STRICT, SKIP = ReadOptions(drift=Drift.STRICT), ReadOptions(bad_rows=BadRows.SKIP)
 
@@ -237,6 +238,25 @@ def test_value_that_widening_would_change_stops_the_run_with_its_file(
     assert not (tmp_path / "out" / "_delta_log").exists()
 
 
+def test_how_files_are_read_is_part_of_the_run_key(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("n\n1\n")
+
+    def key(**options: Any) -> str:
+        read = ReadOptions(**options)
+        request = JobRequest((str(tmp_path / "a.csv"),), str(tmp_path / "out"), read=read)
+        return prepare(request, folder=tmp_path).run_key
+
+    others = [
+        {"drift": Drift.STRICT},
+        {"columns": (("n", "Int8"),)},
+        {"bad_rows": BadRows.SKIP},
+        {"encoding": "cp1252"},
+        {"delimiter": ";"},
+        {"max_expansion": 7},
+    ]
+    assert len({key(), key(), *(key(**other) for other in others)}) == 1 + len(others)
+
+
 # --- appending -------------------------------------------------------------------------------
 
 
@@ -421,6 +441,21 @@ def test_values_of_json_of_every_kind_are_text_where_that_is_given(tmp_path: Pat
         open_input([str(tmp_path / "a.jsonl")])
     found = read(tmp_path / "a.jsonl", given_schema(v="String"))["v"].to_list()
     assert [json.loads(text) for text in found] == [True, 1, {"a": None}]
+
+
+@pytest.mark.parametrize("block", [8, 1000])
+def test_whole_numbers_of_json_are_not_rounded_to_fractions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr(unpack, "READ_BYTES", block)  # the lines in two blocks, or in one
+    lines = b'{"n": %d, "m": 9007199254740993}\n{"n": 0.5, "m": 1}\n'
+    (tmp_path / "a.jsonl").write_bytes(lines % 2**53)
+    assert read(tmp_path).rows() == [(2.0**53, 9007199254740993), (0.5, 1)]
+
+    (tmp_path / "a.jsonl").write_bytes(lines % (2**53 + 1))
+    with pytest.raises(UnsupportedData, match=r"'n' holds 9007199254740993 in .*a\.jsonl"):
+        open_input([str(tmp_path)])
+    assert read(tmp_path, given_schema(n="String"))["n"].to_list() == ["9007199254740993", "0.5"]
 
 
 # --- what is refused before memory or disk goes ----------------------------------------------
