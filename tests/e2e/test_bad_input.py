@@ -222,7 +222,7 @@ def test_files_that_differ_are_told_apart(refuse: Refuse, folder: Path) -> None:
         (("--drift", "fares: Float64"), ("fares", "did you mean 'fare'")),
         (("--drift", "fare: Date"), ("Float64 in", "Date in the schema")),
         (("--drift", "schema.toml"), ("schema.toml", "no schema file")),
-        (("--encoding", "uft-8"), ("uft-8", "known:")),
+        (("--encoding", "uft-8"), ("uft-8", "did you mean 'utf-8'")),
         (("--delimiter", '"'), ("not one character",)),
     ],
 )
