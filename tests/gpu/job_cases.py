@@ -81,12 +81,15 @@ def reading_cases(folder: Path) -> Iterator[Case]:
     )
     parquet = open_input([str(plain)])
     more = replace(parquet, schema=pl.Schema({**parquet.schema, "added": pl.Int64()}))
-    wider = replace(parquet, schema=pl.Schema({**parquet.schema, "day": pl.Datetime("us")}))
+    columns = parquet.schema
+    wider = replace(parquet, schema=pl.Schema({**columns, "d": pl.Decimal(38, 2)}))
+    checked = replace(parquet, schema=pl.Schema({**columns, "day": pl.Datetime("us")}))
     scans: Mapping[tuple[str, str], Callable[[], pl.LazyFrame]] = {
         ("Parquet", "a whole file"): partial(_scan, parquet),
         ("Parquet", "some rows of a file"): partial(_scan, parquet, 2, 5),
         ("Parquet", "a column that the file lacks"): partial(_scan, more),
-        ("Parquet", "a column of another type"): partial(_scan, wider),
+        ("Parquet", "a narrower column"): partial(_scan, wider),
+        ("Parquet", "a column whose values are checked"): partial(_scan, checked),
         ("Parquet", "a partition column"): partial(_scan, open_input([str(folder / "hive")])),
         ("Parquet", "two files"): lambda: pl.concat([_scan(parquet), _scan(parquet)]),
         ("CSV", "a whole file"): partial(_scan, open_input([str(folder / "rows.csv")])),
