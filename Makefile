@@ -23,7 +23,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-inp
 # Pyright runs on the system's Node and must neither look for a newer self nor complain of its age.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help demo test check check-gpu trials bench docs docs-gpu lock clean setup setup-gpu
+.PHONY: help demo clouds test check check-gpu trials bench docs docs-gpu lock clean setup setup-gpu
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -31,6 +31,10 @@ help:  ## Show this list
 
 demo: $(READY)  ## Run the flights demo: real data, one Delta table, a receipt
 	@$(BIN)/headwater demo
+
+clouds: $(READY) $(AZURITE_READY)  ## Start S3, GCS and Azure on loopback, and say what to export; Ctrl-C ends them
+	@HEADWATER_AZURITE=$(CURDIR)/.venv/azurite/node_modules/.bin/azurite-blob \
+		$(BIN)/python -m tests.emulators.clouds
 
 test: $(READY) $(AZURITE_READY)  ## Run the tests: unit, contract, emulated, e2e
 	@HEADWATER_AZURITE=$(CURDIR)/.venv/azurite/node_modules/.bin/azurite-blob $(BIN)/python -m pytest -m "not gpu and not cloud and not trial and not rapids"
@@ -47,12 +51,14 @@ check-gpu: $(GPU_READY)  ## Translate all plans for the GPU engine; needs 5 GB, 
 	@$(GPU_BIN)/python -m tests.gpu.translate
 	@$(GPU_BIN)/python -m pytest -q -m rapids tests/contract/test_gpu_fallback.py
 
-trials: $(READY) $(AZURITE_READY)  ## Run the long trials: what a test run has no time for
+# Each outcome is kept as it comes: a call that was cut off goes on, and repeats what failed.
+trials: $(READY) $(AZURITE_READY)  ## Run the long trials not passed on this commit (FRESH=1: all)
 	@HEADWATER_AZURITE=$(CURDIR)/.venv/azurite/node_modules/.bin/azurite-blob \
-		$(BIN)/python -m pytest -m "trial and not gpu and not cloud and not rapids" --timeout 3600
+		$(BIN)/python -m pytest -m "trial and not gpu and not cloud and not rapids" --timeout 3600 \
+		--trial-results tests/trials/results.json $(if $(FRESH),--fresh-trials)
 
 bench: $(READY)  ## Run the benchmarks, or one of them: make bench ONLY=name
-	@$(BIN)/python tests/benchmarks/run.py $(ONLY)
+	@$(BIN)/python -m tests.benchmarks.run $(ONLY)
 
 docs: $(READY)  ## Write docs/steps.md anew from the docstrings of the steps
 	@$(BIN)/python -m headwater.tasks.steps.docs docs/steps.md

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from typer.models import OptionInfo
 
 from headwater.infra.models import MAX_EXPANSION, BadRows, Mode
 
@@ -22,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 run_app = typer.Typer(help="Run a flow now.", no_args_is_help=True, rich_markup_mode=None)
-data_app = typer.Typer(help="Look at a dataset.", no_args_is_help=True, rich_markup_mode=None)
+data_app = typer.Typer(help="Look after a dataset.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(run_app, name="run")
 app.add_typer(data_app, name="data")
 steps_app = typer.Typer(help="Jobs as lists of steps.", no_args_is_help=True, rich_markup_mode=None)
@@ -66,15 +67,23 @@ Version = Annotated[
 ]
 
 
+def _cloud_folder(option: str, variable: str) -> OptionInfo:
+    """An option of the demo that names its folder in one store."""
+    info: OptionInfo = typer.Option(
+        option, metavar="URI", envvar=variable, help="With --clouds: folder in this store."
+    )
+    return info
+
+
 def main() -> None:
     """Entry point of the installed command."""
     try:
         app()
     except SystemExit as exc:
-        from headwater.flows.console import EXIT_INTERRUPTED, leave
+        from headwater.flows.console import EXIT_FAILED, EXIT_INTERRUPTED, leave
 
-        if exc.code == EXIT_INTERRUPTED:
-            leave(EXIT_INTERRUPTED)
+        if exc.code in (EXIT_FAILED, EXIT_INTERRUPTED):
+            leave(exc.code)
         raise
 
 
@@ -100,9 +109,19 @@ def root(
 
 @app.command()
 def demo(
+    context: typer.Context,
     to: Annotated[
         Path, typer.Option("--to", metavar="DIR", help="Folder for its input and its result.")
     ] = Path("headwater-demo"),
+    clouds: Annotated[
+        bool,
+        typer.Option(
+            "--clouds", help="Read from S3, Google Cloud Storage and Azure, and write to S3."
+        ),
+    ] = False,
+    s3: Annotated[str | None, _cloud_folder("--s3", "HEADWATER_DEMO_S3")] = None,
+    gcs: Annotated[str | None, _cloud_folder("--gcs", "HEADWATER_DEMO_GCS")] = None,
+    azure: Annotated[str | None, _cloud_folder("--azure", "HEADWATER_DEMO_AZURE")] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -112,7 +131,12 @@ def demo(
 
     console = Console(json, debug)
     with console.reporting():
-        run_demo(to, console)
+        from headwater.infra.storage.uris import Scheme
+
+        if not clouds:
+            _require_none_given(context, "s3", "gcs", "azure", beside="--clouds")
+        folders = {Scheme.S3: s3, Scheme.GCS: gcs, Scheme.AZURE: azure}
+        run_demo(to, console, folders if clouds else None)
 
 
 @run_app.command("etl")
@@ -144,6 +168,12 @@ def run_etl(
     mode: Annotated[
         Mode, typer.Option("--mode", help="What happens to the rows that are there.")
     ] = Mode.OVERWRITE,
+    format_: Annotated[
+        Literal["delta", "parquet"],
+        typer.Option(
+            "--format", help="A Delta table, or plain Parquet in a new folder, without versions."
+        ),
+    ] = "delta",
     drift: Drifting = "widen",
     bad_rows: BadRowsOption = BadRows.REFUSE,
     encoding: Encoding = "utf-8",
@@ -194,6 +224,7 @@ def run_etl(
                 sides=_named(side or []),
                 partition_by=[c for text in partition_by or [] for c in text.split(",") if c],
                 mode=mode,
+                format=format_,
                 **drift_parameters(drift),
                 bad_rows=bad_rows,
                 encoding=encoding,
@@ -253,6 +284,92 @@ def data_read(
     console = Console(json, debug)
     with console.reporting():
         read(uri, version, limit, format_, console)
+
+
+@data_app.command("vacuum")
+def data_vacuum(
+    uri: Address,
+    retention_days: Annotated[
+        float | None,
+        typer.Option(
+            "--retention-days",
+            min=0,
+            help="Superseded versions stay readable this long. [default: the table's own, else 7]",
+        ),
+    ] = None,
+    grace_days: Annotated[
+        float, typer.Option("--grace-days", min=0, help="Unfinished runs are kept this long.")
+    ] = 7,
+    force: Annotated[
+        bool, typer.Option("--force", help="Allow times that readers and runs may not survive.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "--execute", help="Remove it; else it is only told.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Remove files that no needed version holds: of old versions, failed runs and the log."""
+    from headwater.flows.console import Console
+
+    console = Console(json, debug)
+    with console.reporting():
+        from headwater.flows.upkeep_commands import run_vacuum
+
+        run_vacuum(
+            uri,
+            console,
+            retention_days=retention_days,
+            grace_days=grace_days,
+            force=force,
+            execute=yes,
+        )
+
+
+@data_app.command("delete")
+def data_delete(
+    uri: Address,
+    where: Annotated[
+        str,
+        typer.Option("--where", metavar="EXPR", help="SQL condition over one row, as in filter."),
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell how many rows match.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Delete the rows that match, in one new version; say until when old ones hold them."""
+    from headwater.flows.console import Console
+
+    console = Console(json, debug)
+    with console.reporting():
+        from headwater.flows.upkeep_commands import run_delete
+
+        run_delete(uri, where, console, dry_run=dry_run, yes=yes)
+
+
+@data_app.command("compact")
+def data_compact(
+    uri: Address,
+    target_mib: Annotated[
+        int, typer.Option("--target-mib", min=1, help="About the size of the new files.")
+    ] = 128,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell what would be brought together.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Bring small files together in fewer, in one new version with the same rows."""
+    from headwater.flows.console import Console
+
+    console = Console(json, debug)
+    with console.reporting():
+        from headwater.flows.upkeep_commands import run_compact
+
+        run_compact(uri, console, target_mib=target_mib, dry_run=dry_run)
 
 
 @steps_app.command("list")
@@ -325,6 +442,18 @@ def doctor(
     console = Console(json, debug)
     with console.reporting():
         examine(uri or [], console)
+
+
+def _require_none_given(context: typer.Context, *names: str, beside: str) -> None:
+    """Refuse options that say nothing without another; variables may be set at any time."""
+    from headwater.infra.errors import InvalidRequest
+
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InvalidRequest(
+                f"--{name} is for {beside}, which is not given", hint=f"add {beside}"
+            )
 
 
 def _follow_up(text: str) -> ThenParameters:

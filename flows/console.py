@@ -43,6 +43,10 @@ class Display(Protocol):
         """Some more parts are done."""
         ...
 
+    def count(self, done: int, total: int) -> None:
+        """So many files are done."""
+        ...
+
 
 @dataclass(slots=True)
 class Console:
@@ -52,11 +56,13 @@ class Console:
         json: Results are one JSON object on stdout.
         debug: An error shows its whole trace.
         started: Work has begun, so an error is a failed run and not a refused request.
+        again: What the same command does after it was interrupted.
     """
 
     json: bool = False
     debug: bool = False
     started: bool = False
+    again: str = "finished parts are taken up"
 
     def result(self, value: object, text: str) -> None:
         """Print ``text``, or ``value`` as JSON."""
@@ -108,7 +114,7 @@ class Console:
     def _interrupted(self, exc: KeyboardInterrupt) -> NoReturn:
         if self.debug:
             traceback.print_exception(exc)
-        hint = "run the same command again: finished parts are taken up" if self.started else ""
+        hint = f"run the same command again: {self.again}" if self.started else ""
         self.say("interrupted" + (f"\n  -> {hint}" if hint else ""))
         if self.json:
             said = {"status": Status.INTERRUPTED, "error": "interrupted", "hint": hint}
@@ -119,8 +125,9 @@ class Console:
 def leave(code: int) -> NoReturn:
     """End this process, and wait for no thread.
 
-    A part that was interrupted in this process may still compute: nothing stops such a thread in
-    native code, and under it the end of the interpreter itself would crash.
+    A part that was interrupted in this process, or ran beside one that failed, may still compute:
+    nothing stops such a thread in native code, and under it the end of the interpreter itself
+    would crash.
     """
     atexit._run_exitfuncs()
     sys.stdout.flush()
@@ -151,12 +158,12 @@ class _Bar:
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
-            TextColumn("parts {task.fields[rows]:>11,} rows"),
+            TextColumn("{task.fields[said]}"),
             TimeElapsedColumn(),
             console=Terminal(stderr=True),
             transient=True,
         )
-        self._task = self._bars.add_task("start", total=None, rows=0)
+        self._task = self._bars.add_task("start", total=None, said="")
         self._bars.start()
         return self
 
@@ -167,9 +174,13 @@ class _Bar:
         self._bars.update(self._task, description=text)
 
     def progress(self, progress: Progress) -> None:
+        said = f"parts {progress.rows_out:>11,} rows"
         self._bars.update(
-            self._task, total=progress.parts, completed=progress.parts_done, rows=progress.rows_out
+            self._task, total=progress.parts, completed=progress.parts_done, said=said
         )
+
+    def count(self, done: int, total: int) -> None:
+        self._bars.update(self._task, total=total, completed=done, said="files")
 
 
 class _Lines:
@@ -183,10 +194,18 @@ class _Lines:
         self._say(text)
 
     def progress(self, progress: Progress) -> None:
+        if progress.parts_done == progress.parts or self._is_time():
+            self._say(
+                f"{progress.parts_done} of {progress.parts} parts done, {progress.rows_out:,} rows"
+            )
+
+    def count(self, done: int, total: int) -> None:
+        if self._is_time():
+            self._say(f"{done:,} of {total:,} files done")
+
+    def _is_time(self) -> bool:
         now = time.monotonic()
-        if progress.parts_done < progress.parts and now - self._last < PLAIN_SECONDS:
-            return
+        if now - self._last < PLAIN_SECONDS:
+            return False
         self._last = now
-        self._say(
-            f"{progress.parts_done} of {progress.parts} parts done, {progress.rows_out:,} rows"
-        )
+        return True

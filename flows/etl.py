@@ -121,7 +121,8 @@ def process(run: EtlRun) -> None:
 def commit(run: EtlRun) -> None:
     """Make the finished parts one version."""
     dataset = run.commit()
-    get_run_logger().info("version %d of %s", dataset.version, dataset.uri)
+    named = "plain Parquet in" if dataset.version is None else f"version {dataset.version} of"
+    get_run_logger().info("%s %s", named, dataset.uri)
 
 
 def _log_progress(progress: Progress) -> None:

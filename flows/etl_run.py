@@ -21,12 +21,13 @@ import polars as pl
 
 from headwater.infra import clusters
 from headwater.infra.clusters import Cluster
-from headwater.infra.errors import HeadwaterError
+from headwater.infra.errors import HeadwaterError, InvalidRequest
 from headwater.infra.gpu import GpuProbe, probe
 from headwater.infra.launchers.local import local_plan
 from headwater.infra.models import (
     DatasetVersion,
     Device,
+    Format,
     JobRequest,
     LaunchTry,
     Plan,
@@ -35,7 +36,9 @@ from headwater.infra.models import (
 )
 from headwater.infra.profiles import ClusterProfile
 from headwater.infra.storage.datasets import Commit, Dataset
+from headwater.infra.storage.plain import PlainFolder
 from headwater.infra.storage.receipts import ReceiptStore
+from headwater.infra.storage.retries import counting
 from headwater.infra.storage.uris import Uri
 from headwater.tasks.prepare import Prepared, check_follow_up, prepare
 from headwater.tasks.process import process
@@ -87,6 +90,7 @@ class EtlRun:
         self._committed: Commit | None = None
         self._progress: Progress | None = None
         self._cluster: Cluster | None = None
+        self._store_retries = 0
         self.then = tuple(self._follow_up(following) for following in then)
 
     def _follow_up(self, request: JobRequest) -> EtlRun:
@@ -137,6 +141,7 @@ class EtlRun:
         """
         if self._prepared is None:
             self._started = datetime.now(UTC)
+            self._require_version_for_followers()
             with self.phase("scan"):
                 self._plan = local_plan(self.profile, self._gpu_probe)
                 prepared = prepare(self.request, folder=self._folder)
@@ -154,6 +159,16 @@ class EtlRun:
                 for table in self.then:
                     table.scan()
         return self._prepared
+
+    def _require_version_for_followers(self) -> None:
+        if self.then and self.request.format is Format.PARQUET:
+            names = ", ".join(table.request.target for table in self.then)
+            raise InvalidRequest(
+                f"--then makes {names} from the version that the run commits, and plain Parquet"
+                " has none",
+                hint="leave --format parquet out, or make them in runs of their own from"
+                f" --source {self.request.target}",
+            )
 
     def reading(self, table: Uri, version: int | None = None) -> JobRequest:
         """The request with ``table`` as its source."""
@@ -202,9 +217,17 @@ class EtlRun:
         if self._processed is None:
             raise RuntimeError("process() has not been called")
         receipts = self._processed.receipts
+        files = [file for receipt in receipts for file in receipt.files]
+        if prepared.request.format is Format.PARQUET:
+            with self.phase("commit"):
+                self._committed = PlainFolder(prepared.target).finish(
+                    files, run_key=prepared.run_key, run=self.run_id
+                )
+            self._finished = datetime.now(UTC)
+            return self._committed.dataset
         with self.phase("commit"):
             self._committed = Dataset(prepared.target).commit(
-                [file for receipt in receipts for file in receipt.files],
+                files,
                 schema=prepared.schema,
                 partition_by=prepared.request.partition_by,
                 mode=prepared.request.mode,
@@ -226,12 +249,14 @@ class EtlRun:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Count the time of the block under ``name`` in the receipt."""
+        """Count the block in the receipt: its time under ``name``, and its store calls."""
         begun = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._seconds[name] = time.perf_counter() - begun
+        with counting() as retries:
+            try:
+                yield
+            finally:
+                self._seconds[name] = time.perf_counter() - begun
+                self._store_retries += retries.count
 
     def receipt(self, error: BaseException | None = None) -> RunReceipt:
         """What the run leaves behind, as it stands now.
@@ -271,6 +296,7 @@ class EtlRun:
             engine=self._engine(),
             device=self._device(),
             gpu_fallbacks=sum(r.gpu_fallbacks for r in receipts),
+            store_retries=self._store_retries + (counted.store_retries if counted else 0),
             window=self.request.window,
             plan=self._plan if self._plan.candidates else None,
             tries=self._tries,
@@ -284,6 +310,7 @@ class EtlRun:
                 "python": platform.python_version(),
             },
             approximate=prepared.job.approximations if prepared else {},
+            format=self.request.format,
             drift=prepared.drift if prepared else (),
             bad_rows=len(prepared.source.bad) if prepared else 0,
             aside=str(prepared.aside) if prepared and prepared.aside else "",

@@ -3,7 +3,7 @@
 # No ``from __future__ import annotations`` here: Prefect resolves the types when a flow is run.
 
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import (
     BaseModel,
@@ -19,6 +19,7 @@ from headwater.infra.models import (
     MAX_EXPANSION,
     BadRows,
     Drift,
+    Format,
     JobRequest,
     Mode,
     ReadOptions,
@@ -106,6 +107,11 @@ class EtlParameters(BaseModel):
         description="overwrite: the new rows take the place of all rows. append: they are added."
         " replace: they take the place of the partitions that they have.",
     )
+    format: Literal["delta", "parquet"] = Field(
+        default="delta",
+        description="delta: a table with versions. parquet: plain files in a new folder, hive"
+        " folders where it is partitioned, _SUCCESS last; never overwritten.",
+    )
     drift: Drift = Field(
         default=Drift.WIDEN,
         description="Where files differ, or appended rows from their table. widen: read them as"
@@ -191,6 +197,7 @@ class EtlParameters(BaseModel):
             fresh=self.fresh,
             again=self.again,
             steps=self._steps_text(),
+            format=Format(self.format),
             read=self._read_options(),
         )
 

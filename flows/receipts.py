@@ -31,14 +31,14 @@ def receipt_rows(receipt: RunReceipt, *, folder: Path | None = None) -> list[tup
     target = _shown(receipt.target, folder)
     if receipt.dataset is not None:
         rows.append(("target", target))
-        rows.append(
-            (
-                "version",
-                f"{receipt.dataset.version}: {receipt.dataset.rows:,} rows in"
-                f" {_files(receipt.dataset.files)},"
-                f" {human_bytes(receipt.dataset.size_bytes)}",
-            )
+        written = (
+            f"{receipt.dataset.rows:,} rows in {_files(receipt.dataset.files)},"
+            f" {human_bytes(receipt.dataset.size_bytes)}"
         )
+        if receipt.dataset.version is None:
+            rows.append(("parquet", f"{written}; plain files, which have no version"))
+        else:
+            rows.append(("version", f"{receipt.dataset.version}: {written}"))
     else:
         unchanged = "" if receipt.status is Status.INTERRUPTED else " (unchanged)"
         rows.append(("target", f"{target}{unchanged}"))
@@ -63,6 +63,8 @@ def receipt_rows(receipt: RunReceipt, *, folder: Path | None = None) -> list[tup
             ("parts", f"{receipt.parts:,}{taken}{retries}"),
             ("engine", _engine(receipt)),
         ]
+        if receipt.store_retries:
+            rows.append(("store calls", f"{receipt.store_retries:,} made again"))
     phases = ", ".join(f"{name} {human_seconds(s)}" for name, s in receipt.seconds.items())
     spent = (receipt.finished - receipt.started).total_seconds()
     rows.append(("time", human_seconds(spent) + (f" ({phases})" if phases else "")))
@@ -77,8 +79,13 @@ def as_text(receipt: RunReceipt) -> str:
     blocks = [receipt_rows(receipt, folder=Path.cwd())]
     blocks += [_following_rows(table, folder=Path.cwd()) for table in receipt.then]
     return "\n\n".join(
-        "\n".join(f"{label:<{_LABEL_WIDTH}}{text}" for label, text in rows) for rows in blocks
+        "\n".join(f"{label:<{_LABEL_WIDTH}}{_indented(text)}" for label, text in rows)
+        for rows in blocks
     )
+
+
+def _indented(text: str) -> str:
+    return text.replace("\n", "\n" + " " * _LABEL_WIDTH)
 
 
 def as_markdown(receipt: RunReceipt) -> str:
@@ -110,7 +117,7 @@ def _engine(receipt: RunReceipt) -> str:
 
 
 def _shown(uris: str, folder: Path | None) -> str:
-    return ", ".join(_shown_one(Uri.parse(uri), folder) for uri in uris.split(", "))
+    return ",\n".join(_shown_one(Uri.parse(uri), folder) for uri in uris.split(", "))
 
 
 def _shown_one(uri: Uri, folder: Path | None) -> str:

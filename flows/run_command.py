@@ -115,10 +115,13 @@ def _no_garbage_collection() -> Iterator[None]:
 def print_receipt(receipt: RunReceipt, console: Console) -> None:
     """The receipt, and what to do when nothing was left to do."""
     from headwater.flows.receipts import as_text
-    from headwater.infra.models import Mode
+    from headwater.infra.models import Format, Mode
 
     console.result(to_jsonable(receipt), as_text(receipt))
     if receipt.had_nothing_to_do:
+        if receipt.format is Format.PARQUET:
+            console.say("nothing to do: this folder is written already; name another for a copy")
+            return
         how = (
             "--again adds the rows once more"
             if receipt.mode is Mode.APPEND

@@ -19,6 +19,7 @@
     ├── RunError              while a run was under way
     │   ├── PartFailed        one part could not be finished
     │   ├── WorkerLost        a part's worker died, again and again
+    │   ├── MemoryExhausted   the parts in this process would have taken all memory
     │   └── CommitConflict    other writers kept winning
     └── MissingDependency     a package or device that the request needs is not there
 
@@ -43,9 +44,13 @@ class HeadwaterError(Exception):
     Args:
         message: What happened, with the values.
         hint: The next act, as an imperative; empty when the message already says it.
+
+    Attributes:
+        store_retries: Calls to stores that were made again before it happened, where counted.
     """
 
     retry: ClassVar[Retry] = "never"
+    store_retries: int = 0
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -155,6 +160,10 @@ class PartFailed(RunError):
 
 class WorkerLost(RunError):
     """The worker of one part died more often than is tried."""
+
+
+class MemoryExhausted(RunError):
+    """Parts that run in this process took as much memory as it may have."""
 
 
 class CommitConflict(RunError):

@@ -95,11 +95,14 @@ class DataRef:
         uri: Canonical address (``str`` of a ``storage.uris.Uri``).
         size_bytes: Size of the whole object.
         version: Etag (S3, Azure), generation (GCS), or size, inode and modification time (local).
+        modified: When it was written, in seconds since 1970 by the store's clock; 0 where it was
+            not listed. It is no part of what is pinned.
     """
 
     uri: str
     size_bytes: int
     version: str
+    modified: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +176,7 @@ class PartReceipt:
         worker: Address of the Dask worker.
         device: What it computed on.
         gpu_fallbacks: Plans that the GPU engine handed to the CPU.
+        store_retries: Calls to stores that were made again (busy store, cut answer, no answer).
     """
 
     index: int
@@ -185,15 +189,20 @@ class PartReceipt:
     worker: str
     device: Device = Device.CPU
     gpu_fallbacks: int = 0
+    store_retries: int = 0
     version: int = RECEIPT_VERSION
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetVersion:
-    """One committed state of a dataset."""
+    """One committed state of a dataset.
+
+    Attributes:
+        version: ``None`` for plain Parquet, which has one state only.
+    """
 
     uri: str
-    version: int
+    version: int | None
     rows: int
     files: int
     size_bytes: int
@@ -269,6 +278,7 @@ class JobRequest:
         fresh: Do every part anew, also those that an earlier attempt finished.
         again: Commit once more what this very request has committed before.
         window: Span of time that the run covers, for scheduled runs.
+        format: How the target is written: a Delta table, or plain Parquet without versions.
         read: How the sources are read; side tables by its defaults.
     """
 
@@ -283,6 +293,7 @@ class JobRequest:
     window: Window | None = None
     steps: StepsText | None = None
     source_version: int | None = None
+    format: Format = Format.DELTA
     read: ReadOptions = ReadOptions()
 
     @property
@@ -302,6 +313,8 @@ class Candidate:
         workers: How many.
         threads_per_worker: Parts that one worker has under way at a time.
         memory_gib_per_worker: Memory that one worker may use.
+        process_memory_gib: Memory of this whole process at which a run in it is stopped; 0 where
+            workers are processes, each of which is ended alone.
     """
 
     launcher: str
@@ -310,6 +323,7 @@ class Candidate:
     workers: int
     threads_per_worker: int
     memory_gib_per_worker: float
+    process_memory_gib: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,11 +376,14 @@ class RunReceipt:
     Attributes:
         seconds: Wall seconds by phase; the phases are in the order they happened.
         resumed_parts: Parts that an earlier attempt had finished and this one took up.
-        retries: Parts that were tried again after an error, and parts whose worker was lost.
+        retries: Parts that were tried again after an error, and workers that were lost with
+            parts under way.
+        store_retries: Calls to stores that were made again, by the driver and in all parts.
         cost_usd: Metered cost; ``None`` where nothing is billed or no price is known.
         error: Message of what stopped the run; empty when nothing did.
         approximate: How far each column made by a sketch may be off, by its name.
         then: Receipts of the tables that the same run made from this one.
+        format: How the target is written; plain Parquet has no version.
         drift: What was widened so that files, or the rows and their table, agree; a line each.
         bad_rows: Rows of text that could not be read and were left out.
         aside: Address of the file that keeps them; empty where none does.
@@ -395,6 +412,7 @@ class RunReceipt:
     engine: str
     device: str
     gpu_fallbacks: int = 0
+    store_retries: int = 0
     window: Window | None = None
     plan: Plan | None = None
     tries: tuple[LaunchTry, ...] = ()
@@ -404,6 +422,7 @@ class RunReceipt:
     versions: dict[str, str] = field(default_factory=dict)
     approximate: dict[str, str] = field(default_factory=dict)
     then: tuple[RunReceipt, ...] = ()
+    format: Format = Format.DELTA
     drift: tuple[str, ...] = ()
     bad_rows: int = 0
     aside: str = ""

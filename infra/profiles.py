@@ -43,6 +43,12 @@ class ClusterSettings(BaseModel):
     memory_gib_per_worker: float = Field(
         default=0, ge=0, description="Memory of one worker; 0 shares this machine's memory."
     )
+    process_memory_gib: float = Field(
+        default=0,
+        ge=0,
+        description="In process: memory of the whole process at which a run is stopped, before"
+        " the machine has none left; 0 is nine tenths of this machine's.",
+    )
     gpu: Literal["auto", "never", "require"] = Field(
         default="auto",
         description="'auto' uses GPUs that pass the probe; 'require' fails where none does.",

@@ -10,7 +10,7 @@ On a GPU worker the first and the last leg run on it; the ones between run on th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ import polars as pl
 
 from headwater.infra.errors import HeadwaterError, PartFailed, first_line
 from headwater.infra.models import Part, PartReceipt
+from headwater.infra.storage.retries import StoreRetries, counting
 from headwater.infra.storage.runs import RunFolder
 from headwater.infra.storage.types import column_of
 from headwater.infra.storage.uris import Uri
@@ -28,13 +29,14 @@ from headwater.tasks.aggregate import finalize, partial, state_schema
 from headwater.tasks.aggregates.plan import AggregatePlan
 from headwater.tasks.arrow import pack, unpack
 from headwater.tasks.exchange import buckets_by_key, shares, taken
+from headwater.tasks.memory import under_way
+from headwater.tasks.needs import EVERYTHING, Needs, needs_of
+from headwater.tasks.pieces import bytes_taken, might_leave_out, stage_pieces
 from headwater.tasks.progress import MAX_TRIES
 from headwater.tasks.read import (
     count_rows,
     held_sides,
-    read_piece,
     release_sides,
-    stage_all,
     together,
 )
 from headwater.tasks.stages import JobStage, RowOrder, explained_by
@@ -66,12 +68,14 @@ class Work:
         beside: What came in beside the rows.
         receipt: What is left behind, where the leg reads a part of the input or writes one.
         size_bytes: Of the state that goes out, in memory; what travels is compressed.
+        needs: Of the input, where the leg reads a part of it.
     """
 
     spec: PartSpec
     stack: ExitStack
     tmp: Path
     beside: object = None
+    needs: Needs = EVERYTHING
     phases: Phases = field(default_factory=Phases)
     frames: list[pl.LazyFrame] = field(default_factory=list)
     receipt: PartReceipt | None = None
@@ -102,6 +106,10 @@ class Tail(Protocol):
         """What the next leg's task gets of ``frame``, whose columns are ``schema``."""
         ...
 
+    def reads(self, frame: pl.LazyFrame, schema: pl.Schema) -> pl.LazyFrame:
+        """The plan that ``close`` runs on ``frame``."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -110,11 +118,13 @@ class Outcome:
     Attributes:
         retries: Tries that failed before the one that did not.
         size_bytes: In memory, of the state that the leg gave, where it gave one.
+        store_retries: Calls to stores that were made again, where no receipt tells of them.
     """
 
     receipt: PartReceipt | None
     retries: int = 0
     size_bytes: int = 0
+    store_retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,21 +153,32 @@ def run_leg(
     Raises:
         HeadwaterError: As ``transform.run_part`` does.
     """
-    for retries in range(MAX_TRIES):
-        try:
-            value, work = _run_leg(leg, spec, arrived, beside)
-        except HeadwaterError as exc:
-            if exc.retry == "never" or retries == MAX_TRIES - 1:
-                raise
-        else:
-            return value, Outcome(work.receipt, retries, work.size_bytes)
+    with counting() as of_stores:
+        for retries in range(MAX_TRIES):
+            try:
+                value, work = _run_leg(leg, spec, arrived, beside)
+                return value, _outcome(work, retries, of_stores)
+            except HeadwaterError as exc:
+                if exc.retry == "never" or retries == MAX_TRIES - 1:
+                    raise
     raise AssertionError("the last try returns or raises")
+
+
+def _outcome(work: Work, retries: int, of_stores: StoreRetries) -> Outcome:
+    """What the driver hears; the receipt, where there is one, is left in the store first."""
+    if work.receipt is None:
+        return Outcome(None, retries, work.size_bytes, of_stores.count)
+    receipt = replace(work.receipt, store_retries=of_stores.count)
+    RunFolder(Uri.parse(work.spec.target), work.spec.attempt_key).leave(receipt)
+    # Leaving it may have taken tries as well.
+    receipt = replace(receipt, store_retries=of_stores.count)
+    return Outcome(receipt, retries, work.size_bytes)
 
 
 def _run_leg(leg: Leg, spec: PartSpec, arrived: object, beside: object) -> tuple[object, Work]:
     sides: dict[str, pl.LazyFrame] = {}
     stages: Sequence[JobStage] = ()
-    with scratch_folder() as (stack, tmp):
+    with under_way(leg.head.name), scratch_folder() as (stack, tmp):
         work = Work(spec, stack, tmp, beside)
 
         def explained(error: BaseException) -> HeadwaterError:
@@ -173,9 +194,11 @@ def _run_leg(leg: Leg, spec: PartSpec, arrived: object, beside: object) -> tuple
         with failures(leg.head.name, tmp, explained):
             with work.phases("stage"):
                 sides = held_sides(spec.attempt_key, spec.sides, spec.job.check_sides)
+                stages = _stages(spec)[leg.stages.start : leg.stages.stop]
+                if isinstance(leg.head, Slices) and might_leave_out(leg.head.part.slices):
+                    work.needs = _needs(leg, stages, sides)
                 work.frames = list(leg.head.open(arrived, work))
             with work.phases("transform"):
-                stages = _stages(spec)[leg.stages.start : leg.stages.stop]
                 frame = together(work.frames, leg.given)
                 schema = stages[-1].schema if stages else leg.given
                 if isinstance(leg.head, Bucket) and frame.limit(1).collect().is_empty():
@@ -186,9 +209,18 @@ def _run_leg(leg: Leg, spec: PartSpec, arrived: object, beside: object) -> tuple
                         frame = stage.apply(frame, sides)
                 value = leg.tail.close(frame, schema, work)
             stack.close()  # checks that local inputs are still what was pinned
-    if work.receipt is not None:
-        RunFolder(Uri.parse(spec.target), spec.attempt_key).leave(work.receipt)
     return value, work
+
+
+def _needs(leg: Leg, stages: Sequence[JobStage], sides: Mapping[str, pl.LazyFrame]) -> Needs:
+    """What the leg needs of a part of the input."""
+
+    def plan(frame: pl.LazyFrame) -> pl.LazyFrame:
+        for stage in stages:
+            frame = stage.apply(frame, sides)
+        return leg.tail.reads(frame, stages[-1].schema if stages else leg.given)
+
+    return needs_of(plan, leg.given)
 
 
 # --- what comes in ---------------------------------------------------------------------------
@@ -213,18 +245,15 @@ class Slices:
     def open(self, arrived: object, work: Work) -> list[pl.LazyFrame]:  # noqa: ARG002
         """Scans of the part's staged files."""
         source, slices = work.spec.source, self.part.slices
-        staged = stage_all(work.stack, [s.ref for s in slices], work.tmp)
-        frames = [
-            read_piece(s, f, source, device=work.spec.device)
-            for s, f in zip(slices, staged, strict=True)
-        ]
+        staged = stage_pieces(work.stack, slices, source, work.tmp, work.needs)
+        frames = [piece.scan(source, work.spec.device) for piece in staged]
         if self.counted:
             work.receipt = PartReceipt(
                 index=self.part.index,
                 files=(),
                 rows_in=sum(count_rows(s, f) for s, f in zip(slices, frames, strict=True)),
                 rows_out=0,
-                bytes_read=sum(f.bytes_read for f in staged),
+                bytes_read=bytes_taken(staged),
                 bytes_written=0,
                 seconds=work.phases.seconds,
                 worker=worker_address(),
@@ -290,6 +319,10 @@ class Kept:
         """All of them."""
         return pack(_collected(frame, schema, work))
 
+    def reads(self, frame: pl.LazyFrame, schema: pl.Schema) -> pl.LazyFrame:  # noqa: ARG002
+        """All of it."""
+        return frame
+
 
 @dataclass(frozen=True, slots=True)
 class PartialState:
@@ -299,10 +332,13 @@ class PartialState:
 
     def close(self, frame: pl.LazyFrame, schema: pl.Schema, work: Work) -> bytes:
         """A row for each of the piece's groups."""
-        plan = partial(frame, self.plan, schema)
-        state = _collected(plan, state_schema(self.plan, schema), work)
+        state = _collected(self.reads(frame, schema), state_schema(self.plan, schema), work)
         work.size_bytes = int(state.estimated_size())
         return pack(state)
+
+    def reads(self, frame: pl.LazyFrame, schema: pl.Schema) -> pl.LazyFrame:
+        """The plan of the state."""
+        return partial(frame, self.plan, schema)
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +353,10 @@ class ByKey:
         rows = _collected(frame, schema, work)
         return shares(rows, buckets_by_key(rows, self.keys, self.buckets))
 
+    def reads(self, frame: pl.LazyFrame, schema: pl.Schema) -> pl.LazyFrame:  # noqa: ARG002
+        """All of it."""
+        return frame
+
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
@@ -330,10 +370,13 @@ class Sampled:
 
     def close(self, frame: pl.LazyFrame, schema: pl.Schema, work: Work) -> bytes:  # noqa: ARG002
         """Rows at even distances in the piece's own order."""
-        names = self.order.order_by
-        ordered = _ordered(frame.select([column_of(n) for n in names]), schema, self.order)
-        rows = ordered.collect(engine="streaming")
+        rows = self.reads(frame, schema).collect(engine="streaming")
         return pack(rows.gather_every(max(1, rows.height // SAMPLED_ROWS)))
+
+    def reads(self, frame: pl.LazyFrame, schema: pl.Schema) -> pl.LazyFrame:
+        """The order's own columns, in order."""
+        names = self.order.order_by
+        return _ordered(frame.select([column_of(n) for n in names]), schema, self.order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,6 +408,10 @@ class ByOrder:
         )
         of_rows = passed.filter(column_of(is_row) == 1).sort(place)
         return shares(rows, of_rows["bucket"].to_numpy())
+
+    def reads(self, frame: pl.LazyFrame, schema: pl.Schema) -> pl.LazyFrame:  # noqa: ARG002
+        """All of it."""
+        return frame
 
 
 def bounds(samples: Sequence[bytes], order: RowOrder, schema: pl.Schema, buckets: int) -> bytes:
@@ -402,6 +449,10 @@ class Written:
             device=spec.device,
             gpu_fallbacks=fallbacks,
         )
+
+    def reads(self, frame: pl.LazyFrame, schema: pl.Schema) -> pl.LazyFrame:  # noqa: ARG002
+        """All of it."""
+        return frame
 
 
 # --- helpers ---------------------------------------------------------------------------------

@@ -36,8 +36,10 @@ from headwater.infra.models import (
     to_jsonable,
 )
 from headwater.infra.storage.datasets import STATE_FOLDER, Dataset, LogEntry
+from headwater.infra.storage.evolution import Evolved
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.inputs import Input, open_input
+from headwater.infra.storage.plain import PlainFolder
 from headwater.infra.storage.types import require_partitionable, stored_schema
 from headwater.infra.storage.uris import Uri
 from headwater.tasks.digests import require_digestible
@@ -117,8 +119,12 @@ def prepare(request: JobRequest, *, folder: Path) -> Prepared:
     job, request = _job(request, folder)
     _require_apart(request, target)
     dataset = Dataset(target)
-    dataset.require_writable()
-    if not request.partition_by:
+    is_plain = request.format is Format.PARQUET
+    if is_plain:
+        _require_written_once(request)
+    else:
+        dataset.require_writable()
+    if not (is_plain or request.partition_by):
         # A table keeps its partition columns; naming others is refused below.
         request = replace(request, partition_by=dataset.partition_by())
     side_uris = _side_uris(request, job)
@@ -126,13 +132,17 @@ def prepare(request: JobRequest, *, folder: Path) -> Prepared:
     _require_outside(source, target)
     sides = tuple((name, open_input([uri], read=_of_sides(request))) for name, uri in side_uris)
     result = _result_schema(job, source, dict(sides))
-    fit = dataset.evolve(
-        stored_schema(result), request.partition_by, request.mode, request.read.drift
-    )
+    fit = Evolved(stored_schema(result))
+    if not is_plain:
+        fit = dataset.evolve(fit.schema, request.partition_by, request.mode, request.read.drift)
     schema = fit.schema
     _require_partition_columns(request, schema)
     run_key = _run_key(request, target, source, sides, job)
-    revision, committed = _earlier(dataset, request, run_key)
+    revision, committed = (
+        _earlier_plain(target, request, run_key)
+        if is_plain
+        else _earlier(dataset, request, run_key)
+    )
     return Prepared(
         request, target, source, sides, job, result, schema, run_key, revision, committed, fit.notes
     )
@@ -195,6 +205,22 @@ def _canonical(text: str) -> Uri:
         )
     uri = replace(uri, key=uri.key.rstrip("/"))
     return open_filesystem(uri).canonical(uri)
+
+
+def _require_written_once(request: JobRequest) -> None:
+    """Refuse what only a table with versions can do.
+
+    Raises:
+        InvalidRequest: Rows are to be added, replaced or committed again.
+    """
+    asked = f"--mode {request.mode}" if request.mode is not Mode.OVERWRITE else ""
+    if request.again:
+        asked = "--again"
+    if asked:
+        raise InvalidRequest(
+            f"plain Parquet is written once into a new folder, so there is no {asked}",
+            hint=f"leave {asked} out and name a new folder, or leave --format parquet out",
+        )
 
 
 def _require_apart(request: JobRequest, target: Uri) -> None:
@@ -378,6 +404,8 @@ def _run_key(
         "job": [job.spec, job.digest],
         "engine": [pl.__version__, installed_version("headwater"), sys.version_info[:2]],
     }
+    if request.format is not Format.DELTA:
+        facts["format"] = request.format
     if job.frames == "dask":
         facts["frames"] = [installed_version("dask"), installed_version("pandas")]
     text = json.dumps(facts, sort_keys=True)
@@ -412,6 +440,20 @@ def _earlier(
     ):
         return revision + 1, None
     return revision, _version_of(dataset, entry)
+
+
+def _earlier_plain(
+    target: Uri, request: JobRequest, run_key: str
+) -> tuple[int, DatasetVersion | None]:
+    """The same for plain Parquet: one run writes it, once."""
+    written = PlainFolder(target).require_free(run_key)
+    if written is not None and request.fresh:
+        raise InvalidRequest(
+            f"this very run has written {target.display} already, and plain Parquet is never"
+            " overwritten",
+            hint="name a new folder, or leave --fresh out",
+        )
+    return 1, written
 
 
 def _version_of(dataset: Dataset, entry: LogEntry | None) -> DatasetVersion | None:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Literal
 
 from distributed import as_completed
 
-from headwater.infra.models import Candidate, Device, Part, PartReceipt, Scope
+from headwater.infra.models import Candidate, Part, PartReceipt, Scope
 from headwater.infra.storage.runs import RunFolder
 from headwater.tasks.legs import release
+from headwater.tasks.memory import memory_guard
 from headwater.tasks.prepare import Prepared
-from headwater.tasks.progress import MAX_TRIES, Processed, Progress, Tally, as_ours, lost_workers
-from headwater.tasks.scan import cut, cut_by_key, holds, part_bytes, whole
+from headwater.tasks.progress import MAX_TRIES, Losses, Processed, Progress, Tally, as_ours
+from headwater.tasks.scan import STATE_PART_BYTES, cut, cut_by_key, holds, part_bytes, whole
 from headwater.tasks.spread import process_spread
 from headwater.tasks.stages import JobStage
 from headwater.tasks.transform import PartSpec, run_part
@@ -46,24 +47,37 @@ def process(
             allows.
     Raises:
         WorkerLost: A part's worker died again and again.
+        MemoryExhausted: Parts in this process took as much memory as it may have.
         HeadwaterError: A part failed for good; parts that were finished stay taken up.
     """
-    if prepared.job.frames == "dask":
-        from headwater.tasks.dataframes.run import process_frames  # long to import
+    with memory_guard(client, candidate):
+        if prepared.job.frames == "dask":
+            from headwater.tasks.dataframes.run import process_frames  # long to import
 
-        return process_frames(client, prepared, candidate, on_progress=on_progress)
+            return process_frames(client, prepared, candidate, on_progress=on_progress)
+        return _process(client, prepared, candidate, on_progress, gpu_fallback, cut_bytes)
+
+
+def _process(
+    client: Client,
+    prepared: Prepared,
+    candidate: Candidate,
+    on_progress: Callable[[Progress], None],
+    gpu_fallback: Literal["allow", "refuse"],
+    cut_bytes: int | None,
+) -> Processed:
     route = _route(prepared, candidate, cut_bytes)
     folder = RunFolder(prepared.target, route.attempt_key)
     if prepared.request.fresh:
         folder.forget()
     parts = folder.agree_on_parts(route.parts)
-    spec = _spec(prepared, route, candidate.device, gpu_fallback)
+    spec = _spec(prepared, route, candidate, gpu_fallback)
     try:
         if route.is_spread:
             stages = _stages(prepared)
             return process_spread(client, spec, stages, parts, candidate, on_progress=on_progress)
         finished = folder.finished()
-        run = _Run(client, spec, parts, finished, on_progress)
+        run = _Run(client, spec, parts, folder, finished, on_progress)
         run.drive([part for part in parts if part.index not in finished])
         return run.tally.processed()
     finally:
@@ -99,12 +113,14 @@ def _route(prepared: Prepared, candidate: Candidate, cut_bytes: int | None) -> _
         return _Route(cut(source, size), key)
     if job.keys and (parts := cut_by_key(source, job.keys, size)):
         return _Route(parts, f"{key}-keyed")
-    parts = cut(source, size)
-    if len(parts) > 1 and job.can_spread:
+    if job.can_spread:
         # States of aggregates are small, so they always meet; rows only where they have to.
         crossing = next(stage for stage in _stages(prepared) if stage.scope.kind != "rows")
+        if crossing.aggregates is not None:
+            size = cut_bytes or min(size, STATE_PART_BYTES)
         is_held = cut_bytes is None and holds(source, candidate.memory_gib_per_worker)
-        if crossing.aggregates is not None or not is_held:
+        parts = cut(source, size)
+        if len(parts) > 1 and (crossing.aggregates is not None or not is_held):
             return _Route(parts, f"{key}-spread", is_spread=True)
     return _Route(whole(source), key, is_one=True)
 
@@ -122,10 +138,12 @@ class _Run:
         client: Client,
         spec: PartSpec,
         parts: Sequence[Part],
+        folder: RunFolder,
         finished: dict[int, PartReceipt],
         on_progress: Callable[[Progress], None],
     ) -> None:
         self._client = client
+        self._folder = folder
         self._spec = spec
         self._parts = {part.index: part for part in parts}
         self._tries = dict.fromkeys(self._parts, 0)
@@ -139,19 +157,30 @@ class _Run:
         futures = {future: part.index for part, future in self._submit(parts)}
         results = as_completed(list(futures), loop=self._client.loop)
         try:
-            for future in results:
-                index = futures[future]
-                # Its status may be pending again: the worker that held the receipt was lost since.
-                if (exc := future.exception()) is None:
-                    self.tally.add(future.result())
-                    continue
-                again = self._failed(index, exc)
-                ((_, retried),) = self._submit([again])
-                futures[retried] = index
-                results.add(retried)
-            self.tally.retries += lost_workers(self._client, [future.key for future in futures])
+            with Losses(self._client) as losses:
+                for future in results:
+                    # Let go of here, since Dask does again what is held and lost with a worker.
+                    index = futures.pop(future)
+                    outcome = self._outcome(future, index)
+                    if isinstance(outcome, PartReceipt):
+                        self.tally.add(outcome)
+                        continue
+                    ((_, retried),) = self._submit([self._failed(index, outcome)])
+                    futures[retried] = index
+                    results.add(retried)
+                self.tally.retries += losses.count
         finally:
             self._client.cancel(list(futures))
+
+    def _outcome(self, future: Future[PartReceipt], index: int) -> PartReceipt | BaseException:
+        """What a part that is over has left, or why it failed."""
+        if future.status == "pending":  # the worker that held the receipt was lost since
+            receipt = self._folder.finished_part(index)
+            if receipt is not None:
+                self._client.cancel([future])
+                return receipt
+        exc = future.exception()
+        return future.result() if exc is None else exc
 
     def _submit(self, parts: Sequence[Part]) -> list[tuple[Part, Future[PartReceipt]]]:
         keys = [self._key(part) for part in parts]
@@ -167,8 +196,10 @@ class _Run:
     def _failed(self, index: int, exc: BaseException) -> Part:
         """The part to try again, or the error that ends the run."""
         ours = as_ours(exc, f"part {index}")
+        self.tally.store_retries += ours.store_retries
         self._tries[index] += 1
         if ours is not exc or ours.retry == "never" or self._tries[index] >= MAX_TRIES:
+            self.tally.tell()
             raise ours from (None if ours is exc else exc)
         self.tally.retries += 1
         self.tally.tell()
@@ -176,7 +207,10 @@ class _Run:
 
 
 def _spec(
-    prepared: Prepared, route: _Route, device: Device, gpu_fallback: Literal["allow", "refuse"]
+    prepared: Prepared,
+    route: _Route,
+    candidate: Candidate,
+    gpu_fallback: Literal["allow", "refuse"],
 ) -> PartSpec:
     return PartSpec(
         run_key=prepared.run_key,
@@ -188,9 +222,11 @@ def _spec(
         result=prepared.result,
         schema=prepared.schema,
         partition_by=prepared.request.partition_by,
-        device=device,
+        device=candidate.device,
         gpu_fallback=gpu_fallback,
         is_one_part=route.is_one,
+        is_repeated=candidate.processes,
+        format=prepared.request.format,
     )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from distributed.scheduler import KilledWorker
 
@@ -20,13 +20,14 @@ MAX_TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is; ``rows`` and ``parts`` count what earlier attempts had done, too."""
+    """How far a run is; all but ``retries`` counts what earlier attempts had done, too."""
 
     parts: int
     parts_done: int
     rows_in: int
     rows_out: int
     retries: int
+    store_retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Processed:
 
     Attributes:
         resumed: Parts that an earlier attempt had finished.
-        retries: Parts tried again after an error or a lost worker.
+        retries: Parts tried again after an error, and workers lost with something of use on them.
     """
 
     receipts: tuple[PartReceipt, ...]
@@ -60,6 +61,8 @@ class Tally:
     ) -> None:
         self.parts = parts
         self.retries = 0
+        self.store_retries = 0
+        """Of tries that failed, and of work that leaves no receipt."""
         self._receipts = dict(finished)
         self._resumed = len(finished)
         self._on_progress = on_progress
@@ -79,6 +82,7 @@ class Tally:
                 sum(r.rows_in for r in receipts),
                 sum(r.rows_out for r in receipts),
                 self.retries,
+                self.store_retries + sum(r.store_retries for r in receipts),
             )
         )
 
@@ -133,13 +137,3 @@ class Losses:
         match event[1]:
             case {"action": "remove-worker", "processing-tasks": busy, "lost-computed-tasks": had}:
                 self.count += bool(busy or had)
-
-
-def lost_workers(client: Client, keys: Iterable[object]) -> int:
-    """How often a worker died while it had one of the tasks."""
-    return cast(int, client.run_on_scheduler(_suspicions, keys=list(keys)))
-
-
-def _suspicions(dask_scheduler: object, keys: Sequence[object]) -> int:
-    tasks = dask_scheduler.tasks  # type: ignore[attr-defined]
-    return sum(tasks[key].suspicious for key in keys if key in tasks)

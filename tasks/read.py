@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,36 +13,15 @@ from threading import Lock
 import polars as pl
 
 from headwater.infra.errors import DamagedFile, HeadwaterError, StoreUnavailable, first_line
-from headwater.infra.models import DataRef, Device, Format, Part, Slice
+from headwater.infra.models import Part, Slice
 from headwater.infra.storage.inputs import Input, read_slice
-from headwater.infra.storage.staging import StagedFile, stage
+from headwater.infra.storage.staging import StagedFile, Wanted, stage, stage_all
 from headwater.infra.storage.uris import Uri
 
-STAGERS = 8
-"""Files of one part that are brought together."""
 
-
-def stage_all(stack: ExitStack, refs: Sequence[DataRef], tmp: Path) -> list[StagedFile]:
-    """Every file, brought together while ``stack`` is open; one named twice comes once."""
-    unique = list(dict.fromkeys(refs))
-    managers = [stage(ref, directory=tmp) for ref in unique]
-    with ThreadPoolExecutor(min(STAGERS, len(managers) or 1)) as pool:
-        entered = list(pool.map(lambda manager: manager.__enter__(), managers))
-    for manager in managers:
-        stack.push(manager)
-    by_ref = dict(zip(unique, entered, strict=True))
-    return [by_ref[ref] for ref in refs]
-
-
-def read_piece(
-    piece: Slice, staged: StagedFile, source: Input, *, device: Device = Device.CPU
-) -> pl.LazyFrame:
-    """The rows of ``piece`` as a scan of its staged file.
-
-    On a GPU worker, text is read here and in memory: the one reader of text is the CPU's, so that
-    every engine gets the same rows.
-    """
-    frame = read_slice(
+def read_piece(piece: Slice, staged: StagedFile, source: Input) -> pl.LazyFrame:
+    """The rows of ``piece`` as a scan of its staged file."""
+    return read_slice(
         staged.path,
         source,
         partition=piece.partition,
@@ -51,9 +29,6 @@ def read_piece(
         rows=piece.rows,
         name=Uri.parse(piece.ref.uri).display,
     )
-    if device is Device.CUDA and source.format in (Format.CSV, Format.JSONL):
-        return frame.collect(engine="streaming").lazy()
-    return frame
 
 
 def together(frames: Sequence[pl.LazyFrame], schema: pl.Schema) -> pl.LazyFrame:
@@ -110,7 +85,8 @@ def count_rows(piece: Slice, frame: pl.LazyFrame) -> int:
 
 def scan_whole(table: Input, stack: ExitStack, tmp: Path) -> pl.LazyFrame:
     """All of a table as a scan of its staged files, for as long as ``stack`` is open."""
-    staged = stage_all(stack, [f.ref for f in table.files], tmp)
+    wanted = [Wanted(ref) for ref in dict.fromkeys(f.ref for f in table.files)]
+    staged = stack.enter_context(stage_all(wanted, directory=tmp))
     frames = [
         read_slice(s.path, table, partition=f.partition, name=Uri.parse(f.ref.uri).display)
         for f, s in zip(table.files, staged, strict=True)

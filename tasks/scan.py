@@ -17,8 +17,13 @@ from headwater.infra.units import GIB, MIB, human_bytes
 MIN_PART_BYTES = 8 * MIB
 """Below this a part costs more to start than to do."""
 
-MAX_PART_BYTES = 1 * GIB
-"""Above this a lost worker costs too much to do again, and progress is too coarse to see."""
+MAX_PART_BYTES = 256 * MIB
+"""Above this nothing is gained, files of Parquet have a good size already, and while the input
+grows so would a worker's memory, what a lost one costs to do again, and the steps of progress."""
+
+STATE_PART_BYTES = 64 * MIB
+"""The most that a part has of which only the states of groups are kept: no file is made of it, so
+nothing is lost by a small one, and while one is read it is several times in memory."""
 
 MEMORY_SHARE = 8
 """A part may be this fraction of the memory of one thread: decoding and a join's output can each

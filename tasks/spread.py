@@ -334,10 +334,14 @@ class _Spread:
         for future in as_completed(list(self._heard), loop=self._client.loop):
             # Its status may be pending again: the worker that held the outcome was lost since.
             if (exc := future.exception()) is not None:
-                raise as_ours(exc, f"job {self._job}") from exc
+                ours = as_ours(exc, f"job {self._job}")
+                self._tally.store_retries += ours.store_retries
+                self._tally.tell()
+                raise ours from exc
             outcome = future.result()
             self._heard.discard(future)
             self._tally.retries += outcome.retries
+            self._tally.store_retries += outcome.store_retries
             if outcome.receipt is not None:
                 self._tally.add(outcome.receipt)
             if until(outcome):

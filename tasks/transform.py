@@ -8,9 +8,9 @@ engine cannot run falls back to the CPU and is counted.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -23,22 +23,24 @@ from headwater.infra.errors import (
     PartFailed,
     first_line,
 )
-from headwater.infra.models import Device, Part, PartFile, PartReceipt
+from headwater.infra.models import Device, Format, Part, PartFile, PartReceipt
 from headwater.infra.storage.casts import conform, finer_than_kept, refusal
 from headwater.infra.storage.inputs import Input
+from headwater.infra.storage.retries import counting
 from headwater.infra.storage.runs import RunFolder
 from headwater.infra.storage.uris import Uri
 from headwater.tasks.gpu import on_gpu
 from headwater.tasks.jobs import Job
+from headwater.tasks.memory import under_way
+from headwater.tasks.needs import EVERYTHING, Needs, needs_of
+from headwater.tasks.pieces import bytes_taken, might_leave_out, stage_pieces
 from headwater.tasks.read import (
     count_rows,
     damaged_file,
     disk_failed,
     held_sides,
     named,
-    read_piece,
     scan_whole,
-    stage_all,
     together,
 )
 from headwater.tasks.write import PartWriter
@@ -55,6 +57,9 @@ class PartSpec:
         schema: Columns as the dataset keeps them.
         gpu_fallback: What happens to a plan that the GPU engine cannot run.
         is_one_part: The job sees the whole input as one part.
+        is_repeated: A part may be asked for once more after it was finished: where its worker is
+            lost before the scheduler has heard of it.
+        format: How the target is written.
     """
 
     run_key: str
@@ -69,6 +74,8 @@ class PartSpec:
     device: Device = Device.CPU
     gpu_fallback: Literal["allow", "refuse"] = "allow"
     is_one_part: bool = False
+    is_repeated: bool = False
+    format: Format = Format.DELTA
 
 
 @dataclass(slots=True)
@@ -96,6 +103,17 @@ def run_part(part: Part, spec: PartSpec) -> PartReceipt:
         SourceChanged: An input is no longer the pinned version.
         PartFailed: The job failed on the part's rows.
     """
+    with counting() as retries:
+        folder = RunFolder(Uri.parse(spec.target), spec.attempt_key)
+        if spec.is_repeated and (finished := folder.finished_part(part.index)) is not None:
+            return finished
+        receipt = replace(_run_part(part, spec), store_retries=retries.count)
+        folder.leave(receipt)
+    # Leaving the receipt may have taken tries as well.
+    return replace(receipt, store_retries=retries.count)
+
+
+def _run_part(part: Part, spec: PartSpec) -> PartReceipt:
     phases = Phases()
     sides: dict[str, pl.LazyFrame] = {}
     frames: list[pl.LazyFrame] = []
@@ -104,14 +122,16 @@ def run_part(part: Part, spec: PartSpec) -> PartReceipt:
         known = spec.job.explained(error, frames, sides, named(part))
         return known or explain_part(part, spec, error)
 
-    with scratch_folder() as (stack, tmp), failures(f"part {part.index}", tmp, explained):
+    with (
+        under_way(named(part)),
+        scratch_folder() as (stack, tmp),
+        failures(f"part {part.index}", tmp, explained),
+    ):
         with phases("stage"):
             sides = _sides(spec, stack, tmp)
-            staged = stage_all(stack, [s.ref for s in part.slices], tmp)
-        frames = [
-            read_piece(s, f, spec.source, device=spec.device)
-            for s, f in zip(part.slices, staged, strict=True)
-        ]
+            needs = part_needs(part, spec, sides)
+            staged = stage_pieces(stack, part.slices, spec.source, tmp, needs)
+        frames = [piece.scan(spec.source, spec.device) for piece in staged]
         with phases("transform"):
             rows_in = sum(
                 count_rows(s, frame) for s, frame in zip(part.slices, frames, strict=True)
@@ -119,27 +139,25 @@ def run_part(part: Part, spec: PartSpec) -> PartReceipt:
             frame = spec.job.load()(together(frames, spec.source.schema), **sides)
             files, fallbacks = write_part(frame, part.index, spec, tmp, phases)
         stack.close()  # checks that local inputs are still what was pinned
-    receipt = PartReceipt(
+    return PartReceipt(
         index=part.index,
         files=files,
         rows_in=rows_in,
         rows_out=sum(f.rows for f in files),
-        bytes_read=sum(f.bytes_read for f in staged),
+        bytes_read=bytes_taken(staged),
         bytes_written=sum(f.size_bytes for f in files),
         seconds=phases.seconds,
         worker=worker_address(),
         device=spec.device,
         gpu_fallbacks=fallbacks,
     )
-    RunFolder(Uri.parse(spec.target), spec.attempt_key).leave(receipt)
-    return receipt
 
 
 def write_part(
     frame: pl.LazyFrame, index: int, spec: PartSpec, tmp: Path, phases: Phases
 ) -> tuple[tuple[PartFile, ...], int]:
     """The files of one part of the result, and how many plans the GPU engine handed to the CPU."""
-    writer = PartWriter(Uri.parse(spec.target), spec.run_key, index, tmp)
+    writer = PartWriter(Uri.parse(spec.target), spec.run_key, index, tmp, spec.format)
     frame, fallbacks = on_device(conform(frame, spec.result, spec.schema), spec)
     writer.sink(frame, spec.partition_by)
     with phases("upload"):
@@ -180,6 +198,17 @@ def failures(
         ) from exc
     except (Exception, pl.exceptions.PanicException) as exc:
         raise explained(exc) from exc
+
+
+def part_needs(part: Part, spec: PartSpec, sides: Mapping[str, pl.LazyFrame]) -> Needs:
+    """What the job's plan needs of the part's files."""
+    if not might_leave_out(part.slices):
+        return EVERYTHING
+
+    def plan(frame: pl.LazyFrame) -> pl.LazyFrame:
+        return conform(spec.job.load()(frame, **sides), spec.result, spec.schema)
+
+    return needs_of(plan, spec.source.schema)
 
 
 def _sides(spec: PartSpec, stack: ExitStack, tmp: Path) -> dict[str, pl.LazyFrame]:

@@ -6,16 +6,18 @@ No reader sees a part before a version names it, so it is written under its fina
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import polars as pl
 
 from headwater.infra.errors import HeadwaterError, UnsupportedData
-from headwater.infra.models import PartFile
+from headwater.infra.models import Format, PartFile
 from headwater.infra.storage.datasets import DATA_FOLDER, part_folder
 from headwater.infra.storage.filesystems import open_filesystem
+from headwater.infra.storage.retries import threads
+from headwater.infra.storage.runs import part_stem
 from headwater.infra.storage.types import partition_text
 from headwater.infra.storage.uris import Uri
 
@@ -36,14 +38,22 @@ class PartWriter:
         target: Root of the table.
         run_key: Run that the part belongs to; part of the names.
         index: Index of the part.
-        tmp: Folder for files that are then uploaded; not used for local targets.
+        tmp: Folder for files that are then uploaded; not used for local tables.
+        format_: Plain Parquet has no log that hides a part that is not whole, or that an earlier
+            attempt has left. So its parts are named without the attempt, and put in place whole.
     """
 
-    def __init__(self, target: Uri, run_key: str, index: int, tmp: Path) -> None:
+    def __init__(
+        self, target: Uri, run_key: str, index: int, tmp: Path, format_: Format = Format.DELTA
+    ) -> None:
         self._target = target
-        self._base = target.path if target.is_local else tmp / "out"
-        self._stem = f"part-{run_key[:12]}-{index:05d}-{uuid.uuid4().hex[:8]}"
+        self._is_plain = format_ is Format.PARQUET
+        self._is_in_place = target.is_local and not self._is_plain
+        self._base = target.path if self._is_in_place else tmp / "out"
+        attempt = "" if self._is_plain else f"-{uuid.uuid4().hex[:8]}"
+        self._stem = f"{part_stem(run_key, index)}{attempt}"
         self._written: dict[str, tuple[tuple[str, str | None], ...]] = {}
+        self._opened: Counter[tuple[tuple[str, str | None], ...]] = Counter()
         self._refused: list[HeadwaterError] = []
 
     def sink(self, frame: pl.LazyFrame, partition_by: Sequence[str]) -> None:
@@ -64,7 +74,7 @@ class PartWriter:
                     engine="streaming",
                 )
             else:
-                path = f"{part_folder([])}/{self._stem}.parquet"
+                path = self._name((), 0)
                 self._written[path] = ()
                 frame.sink_parquet(self._base / path, mkdir=True, engine="streaming")
             if self._refused:
@@ -73,9 +83,27 @@ class PartWriter:
             self.discard()
             raise
 
+    def sink_into(self, frame: pl.LazyFrame, partition: Sequence[tuple[str, str | None]]) -> Path:
+        """Collect ``frame``, without partition columns, into one file of ``partition``.
+
+        Rows keep their order. On any error what was written here is removed.
+
+        Returns:
+            Where the file is until it is published.
+        """
+        try:
+            self._require_keepable(partition)
+            path = self._name(partition, len(self._written))
+            self._written[path] = tuple(partition)
+            frame.sink_parquet(self._base / path, mkdir=True, engine="streaming")
+        except BaseException:
+            self.discard()
+            raise
+        return self._base / path
+
     def publish(self) -> tuple[PartFile, ...]:
         """The files as they are stored in the target; those without rows are removed."""
-        with ThreadPoolExecutor(UPLOADERS) as pool:
+        with threads(UPLOADERS) as pool:
             try:
                 files = list(pool.map(self._publish, self._written))
             except BaseException:
@@ -96,19 +124,28 @@ class PartWriter:
                 (name, partition_text(value, name))
                 for name, value in keys.row(0, named=True).items()
             )
-            folder = part_folder(partition)
-            self._require_keepable(folder)
+            self._require_keepable(partition)
         except HeadwaterError as exc:
             # Raised in here, it leaves the engine writing behind our back, or waiting for ever.
             self._refused.append(exc)
             refused = f"{DATA_FOLDER}/{self._stem}-refused.parquet"
             self._written[refused] = ()
             return refused
-        path = f"{folder}/{self._stem}-{len(self._written):05d}.parquet"
+        path = self._name(
+            partition, self._opened[partition] if self._is_plain else len(self._written)
+        )
+        self._opened[partition] += 1
         self._written[path] = partition
         return path
 
-    def _require_keepable(self, folder: str) -> None:
+    def _name(self, partition: Sequence[tuple[str, str | None]], number: int) -> str:
+        """Path of a file; ``number`` tells it from others of this part."""
+        folder = part_folder(partition, "" if self._is_plain else DATA_FOLDER)
+        name = f"{self._stem}-{number:05d}.parquet"
+        return f"{folder}/{name}" if folder else name
+
+    def _require_keepable(self, partition: Sequence[tuple[str, str | None]]) -> None:
+        folder = part_folder(partition)
         longest = max(folder.split("/"), key=lambda name: len(name.encode()))
         if len(longest.encode()) > MAX_FOLDER_BYTES:
             raise UnsupportedData(
@@ -129,5 +166,5 @@ class PartWriter:
             return None
         fs = open_filesystem(self._target)
         uri = self._target / path
-        ref = fs.stat(uri) if self._target.is_local else fs.upload(local, uri)
+        ref = fs.stat(uri) if self._is_in_place else fs.upload(local, uri)
         return PartFile(path, ref.size_bytes, rows, ref.version, self._written[path])

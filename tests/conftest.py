@@ -13,7 +13,12 @@ from tests.emulators.s3 import moto as moto_server
 
 from headwater.infra.gpu import probe
 
-pytest_plugins = ["tests.plugins.places", "tests.plugins.skips", "tests.plugins.leaks"]
+pytest_plugins = [
+    "tests.plugins.places",
+    "tests.plugins.skips",
+    "tests.plugins.leaks",
+    "tests.plugins.trials",
+]
 
 
 @pytest.fixture(scope="session")

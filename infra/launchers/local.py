@@ -7,11 +7,12 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from headwater.infra.errors import MissingDependency
+from headwater.infra.errors import MemoryExhausted, MissingDependency
 from headwater.infra.gpu import GpuProbe
 from headwater.infra.models import Candidate, Device, Plan, Rejection
 from headwater.infra.profiles import ClusterProfile
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 MEMORY_SHARE = 0.6
 """Part of this machine's memory that workers may plan with; the rest is for the driver, Polars'
 buffers and everybody else on the machine."""
+
+PROCESS_SHARE = 0.9
+"""Part of this machine's memory that the driver may have with the parts it runs in process."""
 
 MAX_THREADS = 4
 """Parts under way in one process. Polars uses all cores for each; more than a few only hide the
@@ -61,10 +65,11 @@ def local_plan(profile: ClusterProfile, gpu_probe: GpuProbe) -> Plan:
     workers = settings.workers or (max(1, cores // 2) if settings.processes else 1)
     threads = settings.threads_per_worker or min(MAX_THREADS, max(1, cores // workers))
     memory = settings.memory_gib_per_worker or _memory_gib() * MEMORY_SHARE / workers
-    return Plan(
-        (Candidate("local", Device.CPU, settings.processes, workers, threads, memory),),
-        tuple(rejected),
-    )
+    cpu = Candidate("local", Device.CPU, settings.processes, workers, threads, memory)
+    if not settings.processes:
+        bound = settings.process_memory_gib or _memory_gib() * PROCESS_SHARE
+        cpu = replace(cpu, process_memory_gib=bound)
+    return Plan((cpu,), tuple(rejected))
 
 
 @contextmanager
@@ -125,7 +130,9 @@ def open_local(candidate: Candidate) -> Iterator[Client]:
                 try:
                     yield client
                 except BaseException as exc:
-                    if not candidate.processes and not isinstance(exc, Exception):
+                    # Nothing stops a thread in native code, so it is not waited for.
+                    is_stuck = isinstance(exc, MemoryExhausted) or not isinstance(exc, Exception)
+                    if not candidate.processes and is_stuck:
                         cluster.sync(_abandon, cluster)
                     raise
 

@@ -22,7 +22,6 @@ import os
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,6 +46,7 @@ from headwater.infra.errors import (
     first_line,
 )
 from headwater.infra.models import DataRef, DatasetVersion, Drift, Mode, PartFile
+from headwater.infra.storage.delta_calls import ask_again, may_pass
 from headwater.infra.storage.evolution import (
     Evolved,
     entry,
@@ -55,6 +55,8 @@ from headwater.infra.storage.evolution import (
     required_columns,
 )
 from headwater.infra.storage.filesystems import open_filesystem
+from headwater.infra.storage.filesystems.objects import delta_tries
+from headwater.infra.storage.retries import count_retry
 from headwater.infra.storage.types import NULL_FOLDER
 from headwater.infra.storage.uris import Uri
 
@@ -71,7 +73,8 @@ CHECKPOINT_INTERVAL = 20
 READABLE_FEATURES = frozenset({"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"})
 """Reader features whose absence of support here would not change what is read."""
 
-_METADATA_KEY = "headwater"
+METADATA_KEY = "headwater"
+"""Under which an entry of the log keeps what Headwater tells of a commit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,7 @@ class LogEntry:
     """One commit as the table's log tells it.
 
     Attributes:
-        operation: What the writer called it, for example ``WRITE``.
+        operation: What the writer called it: ``WRITE``, ``DELETE``, ``OPTIMIZE``.
         changes_data: Whether it added or removed rows.
         transactions: Application id and version of each transaction in it.
         headwater: What Headwater wrote of the run; empty for other writers.
@@ -217,12 +220,13 @@ class Dataset:
             AccessDenied: It is local, and this user may not write there.
         """
         if self.uri.is_local:
-            _require_writable_folder(self.uri.path)
+            require_writable_folder(self.uri.path)
         if self.exists():
             return
         for ref in self._fs.list(self.uri):
             name = self.uri.relative(Uri.parse(ref.uri))
-            if not name.startswith((f"{STATE_FOLDER}/", f"{DATA_FOLDER}/")):
+            # In the log's folder, only what a writer was killed over can be left here.
+            if not name.startswith((f"{STATE_FOLDER}/", f"{DATA_FOLDER}/", f"{LOG_FOLDER}/")):
                 raise UnsupportedData(
                     f"the target {self.uri.display} is not empty and holds no table; found"
                     f" '{name}'",
@@ -320,7 +324,7 @@ class Dataset:
                     _delta_schema(schema),
                     partition_by=list(partition_by),
                     commit_properties=CommitProperties(
-                        custom_metadata={_METADATA_KEY: json.dumps(dict(metadata))},
+                        custom_metadata={METADATA_KEY: json.dumps(dict(metadata))},
                         app_transactions=[Transaction(app_id, revision)],
                         # Each new try must begin with a new look at the transaction.
                         max_commit_retries=0,
@@ -334,10 +338,15 @@ class Dataset:
                 # The store may have taken the commit and lost the answer: look before failing.
                 table = self._load()
                 if not _has_committed(table, app_id, revision):
+                    if may_pass(exc) and attempt < MAX_COMMIT_TRIES - 1:
+                        count_retry()
+                        continue
                     raise StoreUnavailable(
                         f"the commit to {self.uri.display} was not accepted: {first_line(exc)}",
                         hint="run the same command again: finished parts are taken up",
                     ) from exc
+            return self._found(app_id, revision, table, metadata)
+        if _has_committed(table, app_id, revision):  # the last try has met itself
             return self._found(app_id, revision, table, metadata)
         raise CommitConflict(
             f"{MAX_COMMIT_TRIES} tries to commit to {self.uri.display} lost to other writers",
@@ -358,7 +367,7 @@ class Dataset:
             CommitFailedError: Another writer made the next version first.
         """
         added = _delta_schema(pl.Schema({name: fit.schema[name] for name in fit.added}))
-        said = {_METADATA_KEY: json.dumps(dict(metadata))}
+        said = {METADATA_KEY: json.dumps(dict(metadata))}
         data = entry(table, actions, added, application=application, info=said)
         version = table.version() + 1
         if not self._fs.create(self.uri / LOG_FOLDER / f"{version:020d}.json", data):
@@ -367,12 +376,23 @@ class Dataset:
     def __str__(self) -> str:
         return self.uri.display
 
+    def delta_table(self, version: int | None = None) -> DeltaTable:
+        """The table at ``version``, or as it is now, as `deltalake` opens it.
+
+        Raises:
+            NotFound: No table is there.
+            UnknownName: The table has no such version.
+            DamagedFile: Its log cannot be read.
+        """
+        return self._load(version)
+
     def _load(self, version: int | None = None) -> DeltaTable:
         try:
-            return DeltaTable(
-                self._fs.delta_uri(self.uri),
-                version=version,
-                storage_options=self._fs.delta_options(self.uri),
+            return ask_again(
+                f"read the log of {self.uri.display}",
+                lambda: DeltaTable(
+                    self._fs.delta_uri(self.uri), version=version, storage_options=self._options()
+                ),
             )
         except TableNotFoundError as exc:
             raise NotFound(
@@ -391,24 +411,42 @@ class Dataset:
 
     def _load_or_create(self, schema: pl.Schema, partition_by: Sequence[str]) -> DeltaTable:
         if not self.exists():
-            if self.uri.is_local:
-                self.uri.path.mkdir(parents=True, exist_ok=True)
-            # A racing writer may have made it meanwhile; its empty table serves as well.
-            with suppress(CommitFailedError):
-                DeltaTable.create(
-                    self._fs.delta_uri(self.uri),
-                    _delta_schema(schema),
-                    mode="ignore",
-                    partition_by=list(partition_by),
-                    configuration={"delta.checkpointInterval": str(CHECKPOINT_INTERVAL)},
-                    storage_options=self._fs.delta_options(self.uri),
-                    commit_properties=CommitProperties(
-                        custom_metadata={_METADATA_KEY: json.dumps({"created": True})},
-                        # With a retry the loser would make an empty second version.
-                        max_commit_retries=0,
-                    ),
+            try:
+                ask_again(
+                    f"create the table {self.uri.display}",
+                    lambda: self._create(schema, partition_by),
                 )
+            except (DeltaError, OSError) as exc:
+                # A racing writer may have made it meanwhile, and its empty table serves as well;
+                # or the store made ours and lost the answer.
+                if not self.exists():
+                    raise StoreUnavailable(
+                        f"the table {self.uri.display} could not be created: {first_line(exc)}",
+                        hint="run the same command again: finished parts are taken up",
+                    ) from exc
         return self._load()
+
+    def _options(self) -> dict[str, str]:
+        """Storage options for deltalake; they hold secrets."""
+        options = self._fs.delta_options(self.uri)
+        return options if self.uri.is_local else options | delta_tries()
+
+    def _create(self, schema: pl.Schema, partition_by: Sequence[str]) -> None:
+        if self.uri.is_local:
+            self.uri.path.mkdir(parents=True, exist_ok=True)
+        DeltaTable.create(
+            self._fs.delta_uri(self.uri),
+            _delta_schema(schema),
+            mode="ignore",
+            partition_by=list(partition_by),
+            configuration={"delta.checkpointInterval": str(CHECKPOINT_INTERVAL)},
+            storage_options=self._options(),
+            commit_properties=CommitProperties(
+                custom_metadata={METADATA_KEY: json.dumps({"created": True})},
+                # With a retry the loser would make an empty second version.
+                max_commit_retries=0,
+            ),
+        )
 
     def _first_version(self) -> int:
         """Version of the first commit with rows: 1 where we created the table, else 0."""
@@ -450,8 +488,12 @@ class Dataset:
         return Commit(_snapshot(str(self.uri), self._load(version)).as_version(), already=not ours)
 
 
-def _require_writable_folder(path: Path) -> None:
-    """Look at the folder, or at the one in which it would be made."""
+def require_writable_folder(path: Path) -> None:
+    """Look at the folder, or at the one in which it would be made.
+
+    Raises:
+        AccessDenied: It is no folder, or this user may not write there.
+    """
     there = next(p for p in (path, *path.parents) if p.exists())
     if not there.is_dir():
         raise AccessDenied(
@@ -464,20 +506,23 @@ def _require_writable_folder(path: Path) -> None:
         )
 
 
-def part_folder(partition: Sequence[tuple[str, str | None]]) -> str:
-    """Folder of a part with these values, relative to the root.
+def part_folder(partition: Sequence[tuple[str, str | None]], root: str = DATA_FOLDER) -> str:
+    """Folder of a part with these values, relative to the table's root.
+
+    Args:
+        root: In which folder of the table; empty is the table's own.
 
     Examples:
         >>> part_folder([("origin", "a/b"), ("day", None)])
         'data/origin=a%2Fb/day=__HIVE_DEFAULT_PARTITION__'
-        >>> part_folder([])
-        'data'
+        >>> part_folder([]), part_folder([("origin", "JFK")], root="")
+        ('data', 'origin=JFK')
     """
     folders = (
         f"{name}={NULL_FOLDER if text is None else quote(text, safe='')}"
         for name, text in partition
     )
-    return "/".join([DATA_FOLDER, *folders])
+    return "/".join([root, *folders] if root else folders)
 
 
 def _snapshot(uri: str, table: DeltaTable) -> Snapshot:
@@ -560,12 +605,16 @@ def _has_committed(table: DeltaTable, app_id: str, revision: int) -> bool:
 
 
 def _is_of_log(ref: DataRef) -> bool:
-    """Whether this is an entry or a checkpoint, and no temporary file."""
-    return ref.uri.rpartition("/")[2].partition(".")[0].isdigit()
+    """Whether this is an entry or a checkpoint, and no temporary file.
+
+    On a disk, entry ``N.json`` is written as ``N.json#1`` first, which a kill can leave there.
+    """
+    stem, _, suffix = Uri.parse(ref.uri).name.partition(".")
+    return stem.isdigit() and "#" not in suffix
 
 
 def _log_version(ref: DataRef) -> int | None:
-    stem, dot, suffix = ref.uri.rpartition("/")[2].partition(".")
+    stem, dot, suffix = Uri.parse(ref.uri).name.partition(".")
     return int(stem) if dot and suffix == "json" and stem.isdigit() else None
 
 
@@ -585,15 +634,11 @@ def _log_entry(version: int, data: bytes) -> LogEntry:
             body = action["add"] if "add" in action else action["remove"]
             changes = changes or bool(body.get("dataChange", True))
     committed = datetime.fromtimestamp(info.get("timestamp", 0) / 1000, UTC)
-    said = info.get(_METADATA_KEY)
-    return LogEntry(
-        version,
-        committed,
-        info.get("operation", "unknown"),
-        changes,
-        tuple(transactions),
-        json.loads(said) if isinstance(said, str) else {},
-    )
+    said = info.get(METADATA_KEY)
+    headwater = json.loads(said) if isinstance(said, str) else {}
+    # `deltalake` calls every commit of files WRITE, and lets nobody say otherwise.
+    operation = headwater.get("operation", info.get("operation", "unknown"))
+    return LogEntry(version, committed, operation, changes, tuple(transactions), headwater)
 
 
 def _log_text(value: object) -> str | None:

@@ -7,24 +7,18 @@ do; a file of an unknown kind is named instead of skipped.
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from headwater.infra.errors import (
-    DamagedFile,
     InvalidRequest,
     NotFound,
     SchemaMismatch,
     UnsupportedData,
-    first_line,
 )
 from headwater.infra.models import BadRow, DataRef, Drift, Format, InputSummary, ReadOptions
 from headwater.infra.storage.casts import exact
@@ -32,6 +26,7 @@ from headwater.infra.storage.datasets import LOG_FOLDER, Dataset
 from headwater.infra.storage.drift import agree
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.filesystems.protocol import Filesystem
+from headwater.infra.storage.footers import Footer, RowGroup, footer_of
 from headwater.infra.storage.hive import folder_types, hive_values, require_same_names
 from headwater.infra.storage.listing import (
     common_format,
@@ -43,6 +38,7 @@ from headwater.infra.storage.listing import (
     require_outside_tables,
     stat_or_none,
 )
+from headwater.infra.storage.retries import threads
 from headwater.infra.storage.text import READERS as TEXT_READERS
 from headwater.infra.storage.text import (
     TextFile,
@@ -55,16 +51,13 @@ from headwater.infra.storage.text import (
 from headwater.infra.storage.types import column_of, match_names, partition_literal
 from headwater.infra.storage.unpack import CLAIMED_FLOOR, require_delimiter, require_encoding
 from headwater.infra.storage.uris import Uri
-from headwater.infra.units import KIB, human_bytes
+from headwater.infra.units import human_bytes
 
 DEFAULT_READ = ReadOptions()
 """Files that differ are widened, and no row of text may be bad."""
 
 READERS = 16
 """Files whose schema is read together."""
-
-FOOTER_BYTES = 64 * KIB
-"""Read from the end of a Parquet file at first; most footers fit, a longer one takes a second."""
 
 _LEAST_BITS: dict[pl.DataType, int] = {
     **dict.fromkeys((pl.Int8(), pl.UInt8()), 8),
@@ -74,17 +67,6 @@ _LEAST_BITS: dict[pl.DataType, int] = {
     pl.String(): 128,
 }
 """What one value takes in memory at least, where it is more than the bit of its validity."""
-
-_PARQUET_MAGIC = b"PAR1"
-_ENCRYPTED_MAGIC = b"PARE"
-
-
-@dataclass(frozen=True, slots=True)
-class RowGroup:
-    """A run of rows that a Parquet file keeps together."""
-
-    rows: int
-    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,9 +282,9 @@ def read_slice(
             columns.append(partition_literal(values[column], dtype, column))
             continue
         # Keys of JSON lines may be spelt in two ways, in two files; a line has one of them.
-        spellings = [n for n in have if not strict and n.casefold() == column.casefold()]
-        if column in have and source.format is not Format.JSONL:
-            spellings = [column]
+        spellings = [n for n in have if n.casefold() == column.casefold()]
+        if strict or (column in have and source.format is not Format.JSONL):
+            spellings = [column] if column in have else []
         found = [exact(column_of(n), have[n], dtype, column=column, place=name) for n in spellings]
         missing = pl.lit(None, dtype=dtype)
         columns.append((pl.coalesce(found) if found[1:] else [*found, missing][0]).alias(column))
@@ -339,9 +321,9 @@ def _from_table(fs: Filesystem, uri: Uri, version: int | None, read: ReadOptions
     if snapshot is None:
         raise NotFound(f"the table {uri.display} has no version yet", hint="write to it first")
     # The log names a file and its size; the store adds the version that pins it.
-    with ThreadPoolExecutor(READERS) as pool:
+    with threads(READERS) as pool:
         refs = list(pool.map(lambda f: fs.stat(uri / f.path), snapshot.files))
-        footers = list(pool.map(lambda ref: _footer(fs, ref), refs))
+        footers = list(pool.map(lambda ref: footer_of(fs, ref), refs))
     for ref, footer in zip(refs, footers, strict=True):
         _require_plausible(ref, footer, read)
     return _Source(
@@ -377,8 +359,8 @@ def _from_files(
     require_same_names(uri, refs, partitions)
     partition_by = tuple(name for name, _ in partitions[0])
     if format_ is Format.PARQUET:
-        with ThreadPoolExecutor(READERS) as pool:
-            footers = list(pool.map(lambda ref: _footer(fs, ref), refs))
+        with threads(READERS) as pool:
+            footers = list(pool.map(lambda ref: footer_of(fs, ref), refs))
         for ref, footer in zip(refs, footers, strict=True):
             _require_plausible(ref, footer, read)
         files = tuple(
@@ -387,7 +369,7 @@ def _from_files(
         )
         schemas = tuple((ref.uri, footer.schema) for ref, footer in zip(refs, footers, strict=True))
         return _Source(str(uri), format_, files, schemas, partition_by)
-    with ThreadPoolExecutor(TEXT_READERS) as pool:
+    with threads(TEXT_READERS) as pool:
         texts = tuple(pool.map(lambda ref: scan_text(fs, ref, format_, read), refs))
     files = tuple(
         InputFile(ref, text.rows, partition=partition)
@@ -396,21 +378,7 @@ def _from_files(
     return _Source(str(uri), format_, files, (), partition_by, texts=texts)
 
 
-def _require_distinct(names: Sequence[str], ref: DataRef) -> None:
-    """Refuse a Parquet file that has two columns of one name.
-
-    Raises:
-        UnsupportedData: It has.
-    """
-    twice = next((name for name, count in Counter(names).items() if count > 1), None)
-    if twice is not None:
-        raise UnsupportedData(
-            f"{display(ref)} has {names.count(twice)} columns named '{twice}'",
-            hint="write the file with a name of its own for each column",
-        )
-
-
-def _require_plausible(ref: DataRef, footer: _Footer, read: ReadOptions) -> None:
+def _require_plausible(ref: DataRef, footer: Footer, read: ReadOptions) -> None:
     """Refuse a Parquet file that claims far more than a file of its size should hold.
 
     Raises:
@@ -426,63 +394,3 @@ def _require_plausible(ref: DataRef, footer: _Footer, read: ReadOptions) -> None
             hint="if it is meant to, allow more with --max-expansion N: how many times its size a"
             " file may unpack to",
         )
-
-
-# --- schemas ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Footer:
-    schema: pl.Schema
-    rows: int
-    row_groups: tuple[RowGroup, ...]
-
-
-def _footer(fs: Filesystem, ref: DataRef) -> _Footer:
-    """Schema, rows and row groups of a Parquet file, from its head and tail alone."""
-    damaged = "copy or write the file again, or leave it out"
-    if ref.size_bytes == 0:
-        raise DamagedFile(f"{display(ref)} is empty: no Parquet file has 0 bytes", hint=damaged)
-    tail_start = max(0, ref.size_bytes - FOOTER_BYTES)
-    tail = fs.read(ref, tail_start)
-    head = tail[:4] if tail_start == 0 else fs.read(ref, 0, 4)
-    if _ENCRYPTED_MAGIC in (head, tail[-4:]):
-        raise UnsupportedData(
-            f"{display(ref)} is encrypted Parquet", hint="decrypt it with the engine that wrote it"
-        )
-    if head != _PARQUET_MAGIC:
-        raise DamagedFile(
-            f"{display(ref)} is no Parquet file: it begins with {head!r}, not {_PARQUET_MAGIC!r}",
-            hint=damaged,
-        )
-    if ref.size_bytes < 12 or tail[-4:] != _PARQUET_MAGIC:
-        raise DamagedFile(
-            f"{display(ref)} is cut short: its Parquet footer is missing", hint=damaged
-        )
-    needed = int.from_bytes(tail[-8:-4], "little") + 8
-    if needed > ref.size_bytes:
-        raise DamagedFile(f"{display(ref)} has a broken Parquet footer", hint=damaged)
-    if needed > len(tail):
-        tail = fs.read(ref, ref.size_bytes - needed)
-    try:
-        metadata = pq.read_metadata(pa.BufferReader(tail))
-        _require_distinct(metadata.schema.to_arrow_schema().names, ref)
-        schema = pl.read_parquet_schema(io.BytesIO(tail))
-    except (pa.ArrowException, OSError, pl.exceptions.PolarsError) as exc:
-        raise DamagedFile(
-            f"{display(ref)} has a broken Parquet footer: {first_line(exc)}", hint=damaged
-        ) from exc
-    for index in range(metadata.num_columns):
-        column = metadata.schema.column(index)
-        if column.physical_type == "INT96":
-            raise UnsupportedData(
-                f"{display(ref)}: column '{column.path}' has the old INT96 time stamps, whose"
-                " dates before 1677 and after 2262 would be wrapped",
-                hint="write it with time stamps in microseconds",
-            )
-    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
-    return _Footer(
-        pl.Schema(schema),
-        metadata.num_rows,
-        tuple(RowGroup(g.num_rows, g.total_byte_size) for g in groups),
-    )

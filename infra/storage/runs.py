@@ -3,6 +3,7 @@
     _headwater/runs/<run key>/parts.json       the list of parts, from the first attempt
     _headwater/runs/<run key>/part-00007.json  one receipt for each finished part
     _headwater/runs/<run key>/all.json         the receipts of parts that stand only together
+    _headwater/runs/<run key>/taken-up.json    the last attempt that looked for receipts
 
 A receipt counts only while every file it names is there, whole and in the version that was
 written.
@@ -10,8 +11,10 @@ written.
 
 from __future__ import annotations
 
+import json
+import re
+import uuid
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from pydantic import TypeAdapter, ValidationError
@@ -27,10 +30,17 @@ from headwater.infra.models import (
 )
 from headwater.infra.storage.datasets import STATE_FOLDER
 from headwater.infra.storage.filesystems import open_filesystem
+from headwater.infra.storage.retries import threads
 from headwater.infra.storage.uris import Uri
 
 PARTS = "parts"
 """Name of the list of parts that the input is read in."""
+
+RUNS_FOLDER = f"{STATE_FOLDER}/runs"
+"""Where all runs of a target keep their state, below its root."""
+
+RUN_DIGITS = 12
+"""How much of its run's key the name of a part tells."""
 
 READERS = 16
 """Receipts and parts that are looked at together."""
@@ -59,6 +69,7 @@ class _Versioned:
     version: int = PARTS_VERSION
 
 
+_PART_NAME = re.compile(rf"^part-([0-9a-f]{{{RUN_DIGITS}}})-\d{{5,}}-")
 _VERSIONED = TypeAdapter(_Versioned)
 _PARTS = TypeAdapter(PartList)
 _RECEIPT = TypeAdapter(PartReceipt)
@@ -71,7 +82,7 @@ class RunFolder:
     def __init__(self, target: Uri, run_key: str) -> None:
         self._fs = open_filesystem(target)
         self._target = self._fs.canonical(target)
-        self._folder = self._target / STATE_FOLDER / "runs" / run_key
+        self._folder = self._target / RUNS_FOLDER / run_key
 
     def agree_on_parts(self, parts: Sequence[Part], name: str = PARTS) -> tuple[Part, ...]:
         """``parts``, or the list that an earlier or racing attempt of this run has left.
@@ -83,7 +94,11 @@ class RunFolder:
         """
         data = _PARTS.dump_json(PartList(tuple(parts)))
         if self._fs.create(self._list_uri(name), data):
+            if name == PARTS:
+                # Receipts without a list are of parts that may have been cut in another way.
+                self._forget_receipts()
             return tuple(parts)
+        self._mark_taken_up()
         agreed = self.agreed_parts(name)
         return tuple(parts) if agreed is None else agreed
 
@@ -122,6 +137,7 @@ class RunFolder:
 
     def all_finished(self) -> tuple[PartReceipt, ...] | None:
         """What ``leave_all`` put, if every file of it is there and whole."""
+        self._mark_taken_up()
         try:
             data = self._fs.read(self._fs.stat(self._folder / "all.json"))
             found = _RECEIPTS.validate_json(data)
@@ -130,25 +146,40 @@ class RunFolder:
         if found.version > RECEIPT_VERSION:
             return None
         files = [file for receipt in found.receipts for file in receipt.files]
-        with ThreadPoolExecutor(READERS) as pool:
+        with threads(READERS) as pool:
             whole = all(pool.map(self._is_whole, files))
         return found.receipts if whole else None
 
     def finished(self) -> dict[int, PartReceipt]:
         """Receipts of parts whose files are all there and whole, by the part's index."""
-        refs = [
-            ref
-            for ref in self._fs.list(self._folder)
-            if ref.uri.rpartition("/")[2].startswith("part-")
-        ]
-        with ThreadPoolExecutor(READERS) as pool:
+        refs = [ref for ref in self._fs.list(self._folder) if is_receipt(ref.uri)]
+        with threads(READERS) as pool:
             receipts = [r for r in pool.map(self._read_if_whole, refs) if r is not None]
         return {receipt.index: receipt for receipt in receipts}
+
+    def finished_part(self, index: int) -> PartReceipt | None:
+        """The receipt of one part, if its files are all there and whole."""
+        try:
+            ref = self._fs.stat(self._receipt_uri(index))
+        except NotFound:
+            return None
+        return self._read_if_whole(ref)
 
     def forget(self) -> None:
         """Remove the list and the receipts; parts stay, since a racing attempt may use them."""
         for ref in list(self._fs.list(self._folder)):
             self._fs.delete(Uri.parse(ref.uri))
+
+    def _mark_taken_up(self) -> None:
+        """Make the state young before a receipt is looked for, so that no vacuum takes the parts
+        that it names; of other content each time, so that the store's version changes too."""
+        mark = json.dumps({"attempt": uuid.uuid4().hex}).encode()
+        self._fs.write(self._folder / "taken-up.json", mark)
+
+    def _forget_receipts(self) -> None:
+        for ref in list(self._fs.list(self._folder)):
+            if is_receipt(ref.uri):
+                self._fs.delete(Uri.parse(ref.uri))
 
     def _list_uri(self, name: str) -> Uri:
         return self._folder / f"{name}.json"
@@ -171,3 +202,30 @@ class RunFolder:
         except NotFound:
             return False
         return (now.size_bytes, now.version) == (file.size_bytes, file.version)
+
+
+def part_stem(run_key: str, index: int) -> str:
+    """How the names of a part's files begin; they tell its run.
+
+    Examples:
+        >>> part_stem("feedfacecafebabe", 7)
+        'part-feedfacecafe-00007'
+    """
+    return f"part-{run_key[:RUN_DIGITS]}-{index:05d}"
+
+
+def run_of_part(path: str) -> str:
+    """The beginning of the run's key that the name of a part tells; empty for other files.
+
+    Examples:
+        >>> run_of_part("data/part-feedfacecafe-00007-0a1b.parquet"), run_of_part("a.parquet")
+        ('feedfacecafe', '')
+    """
+    match = _PART_NAME.match(path.rpartition("/")[2])
+    return match[1] if match else ""
+
+
+def is_receipt(path: str) -> bool:
+    """Whether the file of this name says that parts are finished."""
+    name = path.rpartition("/")[2]
+    return name == "all.json" or name.startswith("part-")

@@ -20,6 +20,16 @@ FLOAT_DIGITS = 15
 FLOAT_GRID = 2.0**24
 """See ``Sum``. Floats below 2^39 are 64-bit integers on this grid; a finer one would take fewer."""
 
+HUGE = 2.0**960
+"""Floats from here on (1e289) are added apart, as this much smaller: a sum on the way from which
+later values bring it back must not become infinite in one order of additions and not in another."""
+
+HUGE_SCALE = 2.0**64
+
+SQUARABLE = 2.0**480
+"""The variance of larger floats (from 3e144 on) is NaN, since the squares of a part may pass a
+float's range where those of its halves do not."""
+
 
 @dataclass(frozen=True)
 class Sum(Cell):
@@ -32,6 +42,8 @@ class Sum(Cell):
     where the values are on the average larger than n * 2^-25 and do not cancel to less; of
     integers, halves, quarters… it is the exact one, rounded once. Smaller values, those too large
     for the grid, NaN and infinities are added as floats: scale a column of billionths first.
+    Values from ``HUGE`` on are added apart, so that only a total beyond a float's range is
+    infinite.
     """
 
     column: str
@@ -39,9 +51,10 @@ class Sum(Cell):
     exact: bool = True
 
     def types(self, schema: pl.Schema) -> Types:
-        """Two limbs, and for floats the rest."""
+        """Two limbs, and for floats the rest and what is huge."""
         limbs: Types = {"high": WIDE_DECIMAL, "low": WIDE_DECIMAL}
-        return limbs | {"rest": pl.Float64()} if schema[self.column].is_float() else limbs
+        floats: Types = {"rest": pl.Float64(), "huge": pl.Float64()}
+        return limbs | floats if schema[self.column].is_float() else limbs
 
     def partial(self, at: At, schema: pl.Schema) -> Fields:  # noqa: ARG002
         """The sum of a group's rows."""
@@ -61,23 +74,32 @@ class Sum(Cell):
 
     def _floats(self, values: pl.Expr) -> Fields:
         if not self.exact:
-            return _limbs(None, None) | {"rest": values.sum()}
+            return _limbs(None, None) | {"rest": values.sum(), "huge": pl.lit(0.0)}
         on_grid = (values * FLOAT_GRID).cast(pl.Int64, strict=False)
         rest = values - on_grid.cast(pl.Float64).fill_null(0.0) * (1 / FLOAT_GRID)
-        return _limbs(None, on_grid.cast(pl.Int128).sum()) | {"rest": rest.sum()}
+        is_huge = values.abs() >= HUGE
+        return _limbs(None, on_grid.cast(pl.Int128).sum()) | {
+            "rest": pl.when(is_huge).then(0.0).otherwise(rest).sum(),
+            "huge": pl.when(is_huge).then(values * (1 / HUGE_SCALE)).sum(),
+        }
 
     def merge(self, at: At, schema: pl.Schema) -> Fields:
         """Limbs add up."""
         high, low = wide.carried(at(self, "high"), at(self, "low"))
         limbs = _limbs(high.sum(), low.sum())
-        floats = schema[self.column].is_float()
-        return limbs | {"rest": at(self, "rest").sum()} if floats else limbs
+        if not schema[self.column].is_float():
+            return limbs
+        return limbs | {field: at(self, field).sum() for field in ("rest", "huge")}
 
     def total(self, at: At, dtype: pl.DataType) -> pl.Expr:
         """The sum as a float."""
         high, low = at(self, "high"), at(self, "low")
         if dtype.is_float():
-            return wide.as_float(high, low) / FLOAT_GRID + at(self, "rest")
+            near = wide.as_float(high, low) / FLOAT_GRID + at(self, "rest")
+            huge = at(self, "huge")
+            # One scaled up alone may pass a float's range, one scaled down its precision.
+            both = (huge + near * (1 / HUGE_SCALE)) * HUGE_SCALE
+            return pl.when(huge == 0).then(near).otherwise(both)
         return wide.as_float(high, low) / _unit(dtype)
 
     def mean(self, at: At, count: pl.Expr, dtype: pl.DataType) -> pl.Expr:
@@ -110,7 +132,8 @@ class Sum(Cell):
 class Moment(Cell):
     """The sum of squared distances from the mean, merged by Chan's formula.
 
-    ``Count`` and ``Sum`` of the same column give the parts' means.
+    ``Count`` and ``Sum`` of the same column give the parts' means. With a value beyond
+    ``SQUARABLE``, NaN or an infinity it is NaN.
     """
 
     column: str
@@ -174,7 +197,8 @@ class Comoment(Cell):
             for i, (x, y) in enumerate(self._both())
         )
         count = values_of(self.column, self.other).count()
-        return {"c": _squares(pl.cov(x, y, ddof=0), count)}
+        nan = (x + y).sum() * 0.0  # or 0: of a single row Polars gives 0, also of NaN
+        return {"c": _squares(pl.cov(x, y, ddof=0), count) + nan}
 
     def merge(self, at: At, schema: pl.Schema) -> Fields:
         """Inside the parts, and between them."""
@@ -208,7 +232,8 @@ def _centred(values: pl.Expr, least: pl.Expr, dtype: pl.DataType, *, exact: bool
     """
     match dtype:
         case pl.Float32() | pl.Float64() if exact:
-            return values.cast(pl.Float64) - least.cast(pl.Float64)
+            distance = values.cast(pl.Float64) - least.cast(pl.Float64)
+            return pl.when(values.abs() >= SQUARABLE).then(float("nan")).otherwise(distance)
         case pl.Int64() | pl.UInt64():
             whole, base = values.cast(pl.Int128), least.cast(pl.Int128)
         case pl.Decimal(precision=precision) if (precision or MAX_DECIMAL_DIGITS) > FLOAT_DIGITS:

@@ -6,7 +6,8 @@ Every function skips nulls. Apart from that:
 - ``sum`` of nothing is 0. Integers are summed without a limit and refused where the total does
   not fit its type; so are decimals. Sums of floats: see ``moments.Sum``.
 - ``mean``, ``variance``, ``standard_deviation``, ``covariance``: 64-bit floats; null where there
-  are too few values. NaN and infinities propagate as in any sum.
+  are too few values. NaN and infinities propagate as in any sum; a value whose square could pass
+  a float's range (``moments.SQUARABLE``) makes the last three NaN.
 - ``min``, ``max``: NaN is passed over unless there is nothing else; false is less than true;
   categories compare as text, and enums by their own order.
 - ``first``, ``last``: the value in the row with the least or greatest ``order``, null if it is null

@@ -16,11 +16,15 @@ from distributed import get_worker
 from headwater.infra.errors import HeadwaterError
 from headwater.infra.models import Device, Part
 from headwater.infra.storage.inputs import Input
+from headwater.infra.storage.retries import StoreRetries, counting
 from headwater.infra.storage.types import column_of
 from headwater.tasks.dataframes.failures import computes_early, interrupted
 from headwater.tasks.dataframes.types import as_pandas
+from headwater.tasks.memory import under_way
+from headwater.tasks.needs import Needs
+from headwater.tasks.pieces import bytes_taken, stage_pieces
 from headwater.tasks.progress import MAX_TRIES
-from headwater.tasks.read import damaged_file, disk_failed, read_piece, stage_all, together
+from headwater.tasks.read import damaged_file, disk_failed, together
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,23 +58,24 @@ class Reader:
         """The part with those columns."""
         for tries in range(1, MAX_TRIES + 1):
             try:
-                return self._read(part, columns)
+                with counting() as retries:
+                    return self._read(part, columns, retries)
             except HeadwaterError as exc:
                 if exc.retry == "never" or tries == MAX_TRIES:
                     raise
-                tell(self.topic, retries=1)
+                tell(self.topic, retries=1, store_retries=exc.store_retries)
         raise AssertionError("unreachable: the last try returns or raises")
 
-    def _read(self, part: Part, columns: list[str]) -> pd.DataFrame:
+    def _read(self, part: Part, columns: list[str], retries: StoreRetries) -> pd.DataFrame:
         with (
+            under_way(f"part {part.index}"),
             TemporaryDirectory(prefix="headwater-part-", ignore_cleanup_errors=True) as tmp,
             ExitStack() as stack,
         ):
             try:
-                staged = stage_all(stack, [s.ref for s in part.slices], Path(tmp))
-                pieces = [
-                    read_piece(s, f, self.source) for s, f in zip(part.slices, staged, strict=True)
-                ]
+                needs = Needs(frozenset(columns))
+                staged = stage_pieces(stack, part.slices, self.source, Path(tmp), needs)
+                pieces = [piece.scan(self.source) for piece in staged]
                 frame = _collected(together(pieces, self.source.schema), columns)
             except OSError as exc:
                 raise disk_failed(exc, f"part {part.index}", Path(tmp).parent) from exc
@@ -83,8 +88,11 @@ class Reader:
                 self.topic,
                 part=part.index,
                 rows=frame.height,
-                bytes=sum(f.bytes_read for f in staged),
+                bytes=bytes_taken(staged),
+                store_retries=retries.count,
             )
+        else:
+            tell(self.topic, store_retries=retries.count)
         return as_partition(frame, self.device)
 
 

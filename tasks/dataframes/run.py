@@ -64,7 +64,7 @@ def process_frames(
     if prepared.request.fresh:
         folder.forget()
     elif (receipts := folder.all_finished()) is not None:
-        on_progress(_progress(receipts, len(receipts), 0))
+        on_progress(_progress(receipts, len(receipts), _Told()))
         return Processed(receipts, len(receipts), 0)
     run = _Run(client, prepared, candidate, on_progress)
     try:
@@ -85,15 +85,19 @@ class _Told:
 
     reads: dict[int, PartReceipt] = field(default_factory=dict)
     retries: int = 0
+    store_retries: int = 0
+    """Of tries that failed, and of side tables."""
 
     def take(self, event: tuple[float, dict[str, int]]) -> None:
         """Add what one event says; a part that is read twice has its rows once."""
         said = event[1]
         self.retries += said.get("retries", 0)
         if "part" not in said:
+            self.store_retries += said.get("store_retries", 0)
             return
         before = self.reads.get(said["part"])
         earlier = before.bytes_read if before else 0
+        retries = before.store_retries if before else 0
         self.reads[said["part"]] = PartReceipt(
             index=said["part"],
             files=(),
@@ -103,6 +107,7 @@ class _Told:
             bytes_written=0,
             seconds={},
             worker="",
+            store_retries=retries + said["store_retries"],
         )
 
 
@@ -190,7 +195,7 @@ class _Run:
 
     def _tell(self, results: int) -> None:
         parts = len(self._parts) + results
-        self._on_progress(_progress(self._receipts(), parts, self.told.retries))
+        self._on_progress(_progress(self._receipts(), parts, self.told))
 
 
 def _spec(prepared: Prepared, index: tuple[Hashable, ...], topic: str, device: Device) -> WriteSpec:
@@ -204,14 +209,16 @@ def _spec(prepared: Prepared, index: tuple[Hashable, ...], topic: str, device: D
         partition_by=prepared.request.partition_by,
         topic=topic,
         device=device,
+        format=prepared.request.format,
     )
 
 
-def _progress(receipts: tuple[PartReceipt, ...], parts: int, retries: int) -> Progress:
+def _progress(receipts: tuple[PartReceipt, ...], parts: int, told: _Told) -> Progress:
     return Progress(
         parts,
         len(receipts),
         sum(r.rows_in for r in receipts),
         sum(r.rows_out for r in receipts),
-        retries,
+        told.retries,
+        told.store_retries + sum(r.store_retries for r in receipts),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,12 +11,14 @@ import pandas as pd
 import polars as pl
 
 from headwater.infra.errors import HeadwaterError, SchemaMismatch
-from headwater.infra.models import Device, PartReceipt
+from headwater.infra.models import Device, Format, PartReceipt
 from headwater.infra.storage.casts import conform, finer_than_kept, refusal
+from headwater.infra.storage.retries import counting
 from headwater.infra.storage.uris import Uri
 from headwater.tasks.dataframes.failures import explained, interrupted
 from headwater.tasks.dataframes.frames import tell
 from headwater.tasks.dataframes.types import conformed, index_names, with_index
+from headwater.tasks.memory import under_way
 from headwater.tasks.progress import MAX_TRIES
 from headwater.tasks.read import disk_failed
 from headwater.tasks.transform import Phases, worker_address
@@ -31,6 +33,7 @@ class WriteSpec:
         index: Names of the index, as the graph promised them.
         result: Columns as the job promised them.
         schema: Columns as the dataset keeps them.
+        format: How the target is written.
     """
 
     run_key: str
@@ -42,6 +45,7 @@ class WriteSpec:
     partition_by: tuple[str, ...]
     topic: str
     device: Device
+    format: Format = Format.DELTA
 
 
 def write_partition(partition: pd.DataFrame, index: int, spec: WriteSpec) -> PartReceipt:
@@ -52,18 +56,22 @@ def write_partition(partition: pd.DataFrame, index: int, spec: WriteSpec) -> Par
     """
     for tries in range(1, MAX_TRIES + 1):
         try:
-            return _write(partition, index, spec)
+            with counting() as retries:
+                return replace(_write(partition, index, spec), store_retries=retries.count)
         except HeadwaterError as exc:
             if exc.retry == "never" or tries == MAX_TRIES:
                 raise
-            tell(spec.topic, retries=1)
+            tell(spec.topic, retries=1, store_retries=exc.store_retries)
     raise AssertionError("unreachable: the last try returns or raises")
 
 
 def _write(partition: pd.DataFrame, index: int, spec: WriteSpec) -> PartReceipt:
     phases = Phases()
     where = f"part {index}"
-    with TemporaryDirectory(prefix="headwater-part-", ignore_cleanup_errors=True) as tmp:
+    with (
+        under_way(where),
+        TemporaryDirectory(prefix="headwater-part-", ignore_cleanup_errors=True) as tmp,
+    ):
         try:
             with phases("transform"):
                 if not _is_frame(partition):
@@ -81,7 +89,9 @@ def _write(partition: pd.DataFrame, index: int, spec: WriteSpec) -> PartReceipt:
                 frame = conformed(
                     with_index(partition, spec.index), spec.result, spec.job, where
                 ).lazy()
-                writer = PartWriter(Uri.parse(spec.target), spec.run_key, index, Path(tmp))
+                writer = PartWriter(
+                    Uri.parse(spec.target), spec.run_key, index, Path(tmp), spec.format
+                )
                 writer.sink(conform(frame, spec.result, spec.schema), spec.partition_by)
             with phases("upload"):
                 files = writer.publish()

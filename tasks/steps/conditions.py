@@ -14,6 +14,23 @@ from headwater.tasks.steps.base import Given, Step, require_new
 from headwater.tasks.steps.expressions import expression, read_sql
 
 
+def condition(text: str, schema: pl.Schema) -> pl.Expr:
+    """The SQL condition that ``text`` is on columns of ``schema``: one row, true, false or null.
+
+    Raises:
+        UnknownName: It names a column that is not there.
+        ScopeViolation: It looks at more than one row.
+        InvalidRequest: It is no expression, or none that is true or false.
+    """
+    found = expression(text, schema)
+    if not isinstance(found.dtype, pl.Boolean):
+        raise InvalidRequest(
+            f"the condition '{text}' is {found.dtype}, not Boolean",
+            hint="compare it with something",
+        )
+    return found.expr
+
+
 class Filter(Step):
     """Keep the rows for which a condition holds.
 
@@ -42,12 +59,7 @@ class Filter(Step):
 
     @override
     def check(self, given: Given) -> None:
-        dtype = expression(self.where, given.schema).dtype
-        if not isinstance(dtype, pl.Boolean):
-            raise InvalidRequest(
-                f"the condition '{self.where}' is {dtype}, not Boolean",
-                hint="compare it with something",
-            )
+        condition(self.where, given.schema)
 
     @override
     def apply(

@@ -9,8 +9,8 @@ from headwater.flows.receipts import as_text
 from headwater.infra.models import JobRequest
 from headwater.infra.profiles import load_profile
 
-source, target = sys.argv[1:]
-run = EtlRun(JobRequest((source,), target), load_profile("local"))
+source, target, *job = sys.argv[1:]
+run = EtlRun(JobRequest((source,), target, *job), load_profile("local"))
 run.scan()
 run.process()
 run.commit()

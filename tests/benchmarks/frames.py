@@ -11,6 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 
+def ship(source: Path, target: Path) -> None:
+    """Rows shipped by a day, with what they were sold for, written as Parquet."""
+    columns = list(pq.read_schema(next(iter(_files(source)))).names)
+    rows = dd.concat([_partitions(path, columns) for path in _files(source)])
+    rows = rows[rows["l_shipdate"] <= pd.Timestamp(1998, 9, 2)]
+    rows["sold"] = rows["l_extendedprice"] * (1 - rows["l_discount"])
+    rows["year"] = rows["l_shipdate"].dt.year
+    rows.to_parquet(target)
+
+
 def q1(folder: Path) -> Any:
     """Pricing summary."""
     columns = ["l_quantity", "l_extendedprice", "l_discount", "l_tax"]
@@ -64,8 +74,15 @@ def q6(folder: Path) -> Any:
 
 
 def _table(folder: Path, name: str, columns: list[str]) -> dd.DataFrame:
-    """A table, one partition for each row group, in the types that pandas' users have."""
-    path = folder / f"{name}.parquet"
+    return _partitions(folder / f"{name}.parquet", columns)
+
+
+def _files(source: Path) -> list[Path]:
+    return sorted(source.iterdir()) if source.is_dir() else [source]
+
+
+def _partitions(path: Path, columns: list[str]) -> dd.DataFrame:
+    """A file, one partition for each row group, in the types that pandas' users have."""
     with pq.ParquetFile(path) as file:
         groups = file.num_row_groups
     empty = _group(0, path, columns).head(0)

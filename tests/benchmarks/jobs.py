@@ -8,6 +8,9 @@ import polars as pl
 
 from headwater.tasks.jobs import job
 
+GRINDS = 400
+"""Hashes of each row in ``grind``."""
+
 
 def ship(frame: pl.LazyFrame) -> pl.LazyFrame:
     """Rows shipped by a day, with what they were sold for."""
@@ -16,6 +19,14 @@ def ship(frame: pl.LazyFrame) -> pl.LazyFrame:
     return frame.filter(pl.col("l_shipdate") <= date(1998, 9, 2)).with_columns(
         sold=price * (1 - discount), year=pl.col("l_shipdate").dt.year()
     )
+
+
+def grind(frame: pl.LazyFrame) -> pl.LazyFrame:
+    """Much work for each row, and few bytes: what a run of a minute takes."""
+    mixed = pl.col("n")
+    for seed in range(GRINDS):
+        mixed = mixed.hash(seed)
+    return frame.with_columns(mixed=(mixed % 1_000_003).cast(pl.Int64))
 
 
 @job(scope="whole")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -138,6 +139,17 @@ class FilesystemContract:
             fs.write(root / name, b"x")
 
         assert names(fs, root) == sorted(scattered)
+
+    def test_listing_tells_when_an_object_was_written_by_the_stores_clock(
+        self, fs: Filesystem, root: Uri
+    ) -> None:
+        now = time.time() + fs.clock_offset_seconds(root)
+        fs.write(root / "a", b"1")
+
+        (ref,) = fs.list(root)
+
+        assert abs(ref.modified - now) < 5
+        assert ref == fs.stat(root / "a")  # it is no part of what is pinned
 
     def test_listing_keeps_to_the_folder(self, fs: Filesystem, root: Uri) -> None:
         for name in ("raw/a", "raw2/a", "raw.csv"):

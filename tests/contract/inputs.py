@@ -7,6 +7,7 @@ import gzip
 import io
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -583,3 +584,31 @@ class InputContract:
             partition_by=list(by) or None,
             storage_options=fs.delta_options(root),
         )
+
+
+class ObjectStoreInputContract(InputContract):
+    """What object stores must do besides. Subclasses also give ``other_client``."""
+
+    @pytest.fixture
+    def other_client(self) -> Callable[[Uri, bytes], None]:
+        """Writes an object behind our back, with the store's own SDK or none."""
+        raise NotImplementedError
+
+    def test_folder_markers_are_no_data(
+        self, root: Uri, other_client: Callable[[Uri, bytes], None], write: Write, rows: Any
+    ) -> None:
+        write("sub/a.parquet", parquet())
+        for key in ("lake/", "lake/sub/"):
+            other_client(replace(root, key=key), b"")
+
+        assert rows(root) == rows(f"{root}/") == [1, 2]
+
+    def test_a_missing_bucket_is_named(self, root: Uri) -> None:
+        missing = replace(root, bucket="no-such-bucket", key="a.parquet")
+
+        with pytest.raises(NotFound, match="no bucket 'no-such-bucket'"):
+            open_input([str(missing)])
+
+    def test_an_empty_prefix_is_named(self, root: Uri) -> None:
+        with pytest.raises(NotFound, match=f"nothing is at {root}"):
+            open_input([str(root)])

@@ -41,7 +41,7 @@ from headwater.infra.storage.datasets import Dataset
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.inputs import open_input, read_slice
 from headwater.infra.storage.uris import Uri
-from headwater.tasks import read, scan
+from headwater.tasks import pieces, scan
 from headwater.tasks.exchange import SHUFFLE_LOGGER
 from headwater.tasks.prepare import Prepared, prepare
 from headwater.tasks.process import process
@@ -713,14 +713,14 @@ def test_a_store_that_comes_back_costs_retries_and_no_rows(
     bench: Bench, in_process: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.put(flights())
-    real, failures = read.stage, iter(range(MAX_TRIES - 1))
+    real, failures = pieces.stage_all, iter(range(MAX_TRIES - 1))
 
     def flaky(*args: Any, **options: Any) -> Any:
         if next(failures, None) is not None:
             raise StoreUnavailable("come back later")
         return real(*args, **options)
 
-    monkeypatch.setattr(read, "stage", flaky)
+    monkeypatch.setattr(pieces, "stage_all", flaky)
 
     done = bench.run(in_process, "return frame")
 
@@ -736,7 +736,7 @@ def test_a_store_that_stays_away_ends_the_run(
     def gone(*args: Any, **options: Any) -> Any:
         raise StoreUnavailable("nobody answers")
 
-    monkeypatch.setattr(read, "stage", gone)
+    monkeypatch.setattr(pieces, "stage_all", gone)
 
     with pytest.raises(StoreUnavailable, match="nobody answers"):
         bench.run(in_process, "return frame")

@@ -33,7 +33,7 @@ from headwater.infra.models import Candidate, Device, JobRequest, Mode, Plan
 from headwater.infra.storage.datasets import Commit, Dataset
 from headwater.infra.storage.inputs import open_input, read_slice
 from headwater.infra.storage.uris import Uri
-from headwater.tasks import read, scan, write
+from headwater.tasks import pieces, scan, write
 from headwater.tasks.prepare import Prepared, prepare
 from headwater.tasks.process import process
 from headwater.tasks.progress import MAX_TRIES, Processed, Progress
@@ -603,15 +603,15 @@ def test_a_failed_run_goes_on_where_it_stopped(
     lake: Lake, resumable: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One file of six cannot be had at first; what the others gave is kept."""
-    real = read.stage
+    real = pieces.stage_all
     broken = True
 
-    def flaky(ref: Any, *args: Any, **options: Any) -> Any:
-        if broken and ref.uri.endswith("/3.parquet"):
-            raise DamagedFile(f"{ref.uri} is on a broken disk")
-        return real(ref, *args, **options)
+    def flaky(wanted: Any, **options: Any) -> Any:
+        if broken and any(one.ref.uri.endswith("/3.parquet") for one in wanted):
+            raise DamagedFile("3.parquet is on a broken disk")
+        return real(wanted, **options)
 
-    monkeypatch.setattr(read, "stage", flaky)
+    monkeypatch.setattr(pieces, "stage_all", flaky)
     with pytest.raises(DamagedFile, match="broken disk"):
         resumable()
     assert lake.nothing_committed
@@ -640,16 +640,16 @@ def test_an_edited_job_takes_up_nothing(lake: Lake, resumable: Any) -> None:
 
 
 def fail_first(monkeypatch: pytest.MonkeyPatch, times: int, error: Exception) -> list[str]:
-    """Let ``stage`` fail the first ``times`` times; gives the tries as they come."""
-    real, tries = read.stage, list[str]()
+    """Let staging fail the first ``times`` times; gives the tries as they come."""
+    real, tries = pieces.stage_all, list[str]()
 
-    def flaky(ref: Any, *args: Any, **options: Any) -> Any:
-        tries.append(ref.uri)
+    def flaky(wanted: Any, **options: Any) -> Any:
+        tries.append(wanted[0].ref.uri)
         if len(tries) <= times:
             raise error
-        return real(ref, *args, **options)
+        return real(wanted, **options)
 
-    monkeypatch.setattr(read, "stage", flaky)
+    monkeypatch.setattr(pieces, "stage_all", flaky)
     return tries
 
 
@@ -701,6 +701,7 @@ def test_worker_processes_need_no_file_of_the_job_and_survive_a_lost_worker(
         carried(Lake(new(tmp_path / "carried"), cluster))
         edited(Lake(new(tmp_path / "edited"), cluster))
         killed_once(Lake(new(tmp_path / "once"), cluster))
+        killed_late(Lake(new(tmp_path / "late"), cluster))
         killed_always(Lake(new(tmp_path / "always"), cluster))
 
 
@@ -755,6 +756,37 @@ def killed_once(lake: Lake) -> None:
     assert processed.retries >= 1
     lake.commit(prepared, processed)
     assert lake.numbers() == [0, 1, 2, 3]
+
+
+KILL_LATE = """\
+    import pathlib
+    import uuid
+    if os.getpid() != {driver}:
+        jobs = pathlib.Path({jobs!r})
+        (jobs / ("ran-" + uuid.uuid4().hex)).touch()
+        done = list(pathlib.Path({target!r}).glob("_headwater/runs/*/part-*.json"))
+        if len(done) >= 4 and not (jobs / "killed").exists():
+            (jobs / "killed").touch()
+            os.kill(os.getpid(), 9)
+    return frame"""
+
+
+def killed_late(lake: Lake) -> None:
+    """What a worker had finished before it was lost is not done again."""
+    for number in range(8):
+        lake.put(f"{number}.parquet", numbers(number, number + 1))
+    body = KILL_LATE.format(driver=os.getpid(), jobs=str(lake.jobs), target=str(lake.target))
+    prepared = lake.prepare(job=lake.job("jobs_late", body))
+    cluster = lake.cluster
+
+    processed = process(cluster.client, prepared, cluster.candidate, cut_bytes=1)
+
+    assert (lake.jobs / "killed").exists()
+    assert processed.retries == 1
+    assert len(list(lake.jobs.glob("ran-*"))) == 8 + 1
+    assert len({receipt.worker for receipt in processed.receipts}) >= 2
+    lake.commit(prepared, processed)
+    assert lake.numbers() == list(range(8))
 
 
 def killed_always(lake: Lake) -> None:

@@ -13,7 +13,7 @@ from headwater.infra.gpu import GpuReport, probe
 from headwater.infra.models import Device, JobRequest
 from headwater.infra.profiles import load_profile
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("needs_gpu")]
 
 JOB = """
 import polars as pl

@@ -17,5 +17,4 @@ class TestAzure(DatasetContract):
 
     @pytest.fixture
     def root(self, azurite: Azurite) -> Uri:
-        host = f"{azurite.account}.dfs.core.windows.net"
-        return Uri.parse(f"abfss://{azurite.new_container()}@{host}/lake/table")
+        return Uri.parse(azurite.address(azurite.new_container(), "lake/table"))

@@ -17,8 +17,7 @@ from headwater.infra.storage.uris import Uri
 class TestAzure(ObjectStoreContract):
     @pytest.fixture
     def root(self, azurite: Azurite) -> Uri:
-        host = f"{azurite.account}.dfs.core.windows.net"
-        return Uri.parse(f"abfss://{azurite.new_container()}@{host}/root")
+        return Uri.parse(azurite.address(azurite.new_container(), "root"))
 
     @pytest.fixture
     def other_client(self, azurite: Azurite) -> OtherClient:
@@ -26,8 +25,7 @@ class TestAzure(ObjectStoreContract):
 
     @pytest.fixture
     def missing_place(self, azurite: Azurite) -> Uri:
-        host = f"{azurite.account}.dfs.core.windows.net"
-        return Uri.parse(f"abfss://no-such-container@{host}/a")
+        return Uri.parse(azurite.address("no-such-container", "a"))
 
     @pytest.fixture
     def secrets(self) -> Sequence[str]:

@@ -56,7 +56,7 @@ def test_a_busy_store_is_asked_again(moto: Moto, root: Uri) -> None:
 def test_a_store_that_stays_busy_is_given_up(
     moto: Moto, root: Uri, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headwater.infra.storage.filesystems.objects.PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("headwater.infra.storage.filesystems.objects.MAX_PAUSE_SECONDS", 0.001)
 
     with (
         behind(moto, root, Script(Fault.BUSY, "PUT", "/lake/a", BUSY_TRIES)) as fs,
@@ -109,7 +109,7 @@ def test_an_upload_in_parts_survives(
 def test_a_failed_upload_leaves_no_parts(
     moto: Moto, root: Uri, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headwater.infra.storage.filesystems.objects.PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("headwater.infra.storage.filesystems.objects.MAX_PAUSE_SECONDS", 0.001)
     (tmp_path / "source").write_bytes(bytes(17 * MIB))
 
     with (

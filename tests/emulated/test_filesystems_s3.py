@@ -32,12 +32,7 @@ class TestS3(ObjectStoreContract):
 
     @pytest.fixture
     def other_client(self, moto: Moto) -> OtherClient:
-        def put(uri: Uri, data: bytes) -> None:
-            client = moto.client()
-            client.put_object(Bucket=uri.bucket, Key=uri.key, Body=data)
-            client.close()
-
-        return put
+        return lambda uri, data: moto.put(uri.bucket, uri.key, data)
 
     @pytest.fixture
     def missing_place(self) -> Uri:

@@ -54,6 +54,10 @@ class Azurite:
             service.create_container(name)
         return name
 
+    def address(self, container: str, key: str) -> str:
+        """The canonical address of ``key`` in ``container``."""
+        return f"abfss://{container}@{self.account}.dfs.core.windows.net/{key}"
+
     def put(self, container: str, key: str, data: bytes) -> None:
         """Write a blob with another client than the one that is tested."""
         with self._service() as service:

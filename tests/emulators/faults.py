@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import http.client
+import random
+import socket
+import struct
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
+from tests.emulators.http_body import request_body
+
 STOP_SECONDS = 5.0
+
+SLOW_SECONDS = 0.3
+"""How late a slow first byte comes; far more than a loopback server needs."""
 
 
 class Fault(Enum):
@@ -19,23 +28,70 @@ class Fault(Enum):
     NONE = auto()
     BUSY = auto()
     """The store answers 503 and does nothing."""
+    THROTTLED = auto()
+    """The store answers 429 and does nothing."""
     LOST_ANSWER = auto()
     """The store does its work, and the connection is cut before the answer."""
     CUT_BODY = auto()
     """The connection is cut in the middle of the answer."""
+    DROPPED = auto()
+    """The connection is reset before anything is done."""
+    SLOW = auto()
+    """The first byte of the answer comes late."""
+    HELD = auto()
+    """The request goes no further until the proxy ends, and then it is dropped."""
+    HELD_ANSWER = auto()
+    """The store does its work, and the answer goes no further."""
 
+
+STATUSES = {Fault.BUSY: 503, Fault.THROTTLED: 429}
 
 Choose = Callable[[str, str], Fault]
 """The fault of a request, from its method and its path with the query."""
 
 
+class HalfOfAll:
+    """Fails every second request, by chance, with one of ``faults``.
+
+    One request is failed at most ``in_a_row`` times one after another, so that no test depends on
+    its luck. How many requests were failed is ``failed``, of ``asked``.
+    """
+
+    def __init__(self, *faults: Fault, seed: int = 7, in_a_row: int = 6) -> None:
+        self.asked = self.failed = 0
+        self._faults = faults
+        self._in_a_row = in_a_row
+        self._random = random.Random(seed)
+        self._failures: Counter[tuple[str, str]] = Counter()
+        self._lock = threading.Lock()
+
+    def __call__(self, method: str, path: str) -> Fault:
+        with self._lock:
+            self.asked += 1
+            request = (method, path)
+            if self._random.random() < 0.5 or self._failures[request] == self._in_a_row:
+                self._failures[request] = 0
+                return Fault.NONE
+            self._failures[request] += 1
+            self.failed += 1
+            return self._random.choice(self._faults)
+
+
 @contextmanager
-def faulty(upstream: str, choose: Choose) -> Iterator[str]:
-    """The address of a proxy in front of ``upstream`` for as long as the body runs."""
+def faulty(
+    upstream: str, choose: Choose, on_held: Callable[[], object] = lambda: None
+) -> Iterator[str]:
+    """The address of a proxy in front of ``upstream`` for as long as the body runs.
+
+    Args:
+        on_held: Called when a request, or its answer, has come to where it is held.
+    """
 
     class Handler(_Handler):
         target = urlsplit(upstream).netloc
         fault = staticmethod(choose)
+        ended = threading.Event()
+        held = staticmethod(on_held)
 
     proxy = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05})
@@ -43,6 +99,7 @@ def faulty(upstream: str, choose: Choose) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{proxy.server_port}"
     finally:
+        Handler.ended.set()
         proxy.shutdown()
         proxy.server_close()
         thread.join(STOP_SECONDS)
@@ -52,37 +109,60 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"  # answers to "Expect: 100-continue"
     target: str
     fault: Choose
+    ended: threading.Event
+    held: Callable[[], object]
 
     def _relay(self) -> None:
         self.close_connection = True  # one request each, so that no thread outlives its answer
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = request_body(self)
         fault = type(self).fault(self.command, self.path)
-        if fault is Fault.BUSY:
-            self.send_response(503)
+        if fault in STATUSES:
+            self.send_response(STATUSES[fault])
             self.send_header("Content-Length", "0")
             self.send_header("Connection", "close")
             self.end_headers()
             return
+        if fault is Fault.DROPPED:
+            # Without waiting for what is not sent yet: the other side gets a reset.
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            return
+        if fault is Fault.HELD:
+            self._hold()
+            return
         upstream = http.client.HTTPConnection(self.target, timeout=10)
         upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
         for name, value in self.headers.items():
-            if name.lower() not in ("connection", "expect"):
+            if name.lower() not in ("connection", "expect", "transfer-encoding", "content-length"):
                 upstream.putheader(name, value)
+        if body or self.command in ("PUT", "POST"):
+            upstream.putheader("Content-Length", str(len(body)))
         upstream.endheaders(body or None)
         answer = upstream.getresponse()
         content = answer.read()
         upstream.close()
-        if fault is Fault.LOST_ANSWER:
+        if fault is Fault.HELD_ANSWER:
+            self._hold()
+        if fault in (Fault.LOST_ANSWER, Fault.HELD_ANSWER):
             return
+        if fault is Fault.SLOW:
+            self.ended.wait(SLOW_SECONDS)
         self.send_response_only(answer.status, answer.reason)
+        has_length = False
         for name, value in answer.getheaders():
+            has_length = has_length or name.lower() == "content-length"
             if name.lower() not in ("connection", "transfer-encoding", "server"):
                 self.send_header(name, value)
+        if not has_length and self.command != "HEAD":  # else a cut would read as the end
+            self.send_header("Content-Length", str(len(content)))
         self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(content[: len(content) // 2] if fault is Fault.CUT_BODY else content)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _relay  # noqa: N815  # the server's names
+
+    def _hold(self) -> None:
+        type(self).held()
+        self.ended.wait()
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing: what goes wrong shows in the test."""

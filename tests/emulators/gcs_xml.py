@@ -20,6 +20,8 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
 
+from tests.emulators.http_body import request_body
+
 JSON_PATHS = ("/storage/v1/", "/upload/storage/v1/", "/download/storage/v1/")
 PER_CONNECTION = frozenset({"connection", "keep-alive", "transfer-encoding", "server", "date"})
 UNKNOWN_CONDITION = re.compile(r"(?i)if-|x-goog-(copy-source|if-(?!generation-match$))")
@@ -59,7 +61,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         self.close_connection = True  # one request each, so that no thread outlives its answer
-        body = self._body()
+        body = request_body(self)
         if self.path.startswith(JSON_PATHS):
             # The Host header stays: the server builds the address of resumable uploads from it.
             headers = {k: v for k, v in self.headers.items() if k.lower() not in PER_CONNECTION}
@@ -79,16 +81,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(answer.body)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = do_PATCH = _answer  # noqa: N815
-
-    def _body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        chunks = []
-        while size := int(self.rfile.readline().split(b";")[0], 16):
-            chunks.append(self.rfile.read(size))
-            self.rfile.readline()
-        self.rfile.readline()
-        return b"".join(chunks)
 
     def _json(
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None

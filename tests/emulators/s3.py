@@ -63,6 +63,12 @@ class Moto:
         client.close()
         return name
 
+    def put(self, bucket: str, key: str, data: bytes) -> None:
+        """Write an object with another client than the one that is tested."""
+        client: S3Client = self.client()
+        client.put_object(Bucket=bucket, Key=key, Body=data)
+        client.close()
+
 
 @contextmanager
 def moto(log: Path, *, env: dict[str, str] | None = None) -> Iterator[Moto]:

@@ -17,6 +17,7 @@ from tests.benchmarks import jobs as benchmarks
 from tests.gpu.cases import Case
 from tests.gpu.step_cases import ROWS, stage_cases
 
+from headwater.flows.demo import DAILY as DEMO_DAILY
 from headwater.flows.demo_jobs import flights
 from headwater.infra.models import Format
 from headwater.infra.storage.casts import conform
@@ -111,8 +112,12 @@ def job_cases(folder: Path) -> Iterator[Case]:
         return _kept(flights, _scan(demo["flights"]), {n: f.lazy() for n, f in held.items()})
 
     yield Case("jobs", "headwater.flows.demo_jobs:flights", "over CSV", demo_job)
-    file = parse_steps(_readme_steps(), DAILY)
-    yield from stage_cases("jobs", "the README's daily.toml", "", file, _collected(demo_job), {})
+    made = _collected(demo_job)
+    for subject, text in (
+        ("the demo's daily.toml", DEMO_DAILY.read_text("utf-8")),
+        ("the README's daily.toml", _readme_steps()),
+    ):
+        yield from stage_cases("jobs", subject, "", parse_steps(text, DAILY), made, {})
 
     tables = {name: folder / f"{name}.parquet" for name in ("lineitem", "orders", "customer")}
     for name, frame in _tpch().items():

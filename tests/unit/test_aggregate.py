@@ -8,6 +8,7 @@ error and not NaN.
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import math
 import random
 import statistics
@@ -295,6 +296,32 @@ def test_floats_too_large_for_the_grid_are_added_as_floats(exact: bool) -> None:
 
     assert whole(frame, plan)["s"][0] in (0.5, 0.0, 1e12, 1e12 + 0.5)
     assert one(pl.DataFrame({"x": [1e308, 1e308]}), F.SUM, column="x") == math.inf
+
+
+@pytest.mark.parametrize("order", [*itertools.permutations([1e308, 1e308, -1e308, 1e-300])])
+def test_a_sum_that_comes_back_into_range_is_finite_in_any_order(order: tuple[float, ...]) -> None:
+    frame = pl.DataFrame({"x": order})
+    plan = AggregatePlan((), (Aggregation("s", F.SUM, "x"), Aggregation("m", F.MEAN, "x")))
+
+    for parts in (1, 2, 4):
+        result = in_parts(frame, plan, parts, seed=parts)
+        assert result.row(0) == (1e308, 1e308 / 4)
+
+
+@pytest.mark.parametrize("numbers", [[1e200, 2e200, 3e200], [1e160, 1e160], [-1e150, None, 1.0]])
+def test_a_variance_of_numbers_too_large_to_square_is_nan_for_any_cut(
+    numbers: list[float | None],
+) -> None:
+    frame = pl.DataFrame({"x": numbers, "y": numbers[::-1]})
+    functions = (F.VARIANCE, F.STANDARD_DEVIATION, F.COVARIANCE)
+    plan = AggregatePlan(
+        (),
+        tuple(Aggregation(f, f, "x", other="y" if f is F.COVARIANCE else None) for f in functions),
+    )
+
+    for parts in (1, 2, 3):
+        result = in_parts(frame, plan, parts, seed=parts)
+        assert all(math.isnan(value) for value in result.row(0))
 
 
 @pytest.mark.parametrize(

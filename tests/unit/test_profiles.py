@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -128,7 +129,10 @@ def profile(**settings: object) -> ClusterProfile:
 def test_without_a_gpu_the_cpu_is_taken_and_the_reason_kept() -> None:
     plan = local_plan(profile(workers=2, threads_per_worker=3, memory_gib_per_worker=1.5), no_gpu)
 
-    assert plan.candidates == (Candidate("local", Device.CPU, False, 2, 3, 1.5),)
+    (candidate,) = plan.candidates
+    assert replace(candidate, process_memory_gib=0) == Candidate(
+        "local", Device.CPU, False, 2, 3, 1.5
+    )
     assert [r.reason for r in plan.rejected] == ["NVML counts no GPU"]
 
 
@@ -171,3 +175,10 @@ def test_workers_threads_and_memory_are_chosen_where_they_are_not_given(processe
     assert processes or candidate.workers == 1
     assert 1 <= candidate.threads_per_worker <= MAX_THREADS
     assert candidate.memory_gib_per_worker > 0
+    assert (candidate.process_memory_gib > 0) is not processes
+
+
+def test_the_bound_of_this_process_is_what_the_profile_says() -> None:
+    (candidate,) = local_plan(profile(process_memory_gib=1.5, gpu="never"), never_asked).candidates
+
+    assert candidate.process_memory_gib == 1.5

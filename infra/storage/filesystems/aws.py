@@ -24,6 +24,7 @@ from headwater.infra.models import DataRef
 from headwater.infra.storage.filesystems.objects import (
     ANSWER_SECONDS,
     CONNECT_SECONDS,
+    SILENT,
     WRITER_KEY,
     Action,
     Failure,
@@ -125,6 +126,10 @@ class S3(ObjectStore):
                 return Failure(Kind.NO_CREDENTIALS, str(error))
             case boto.ConnectionClosedError() | boto.ResponseStreamingError():
                 return Failure(Kind.BUSY, "the connection was cut")
+            case boto.ReadTimeoutError():
+                return Failure(Kind.BUSY, SILENT)
+            case boto.EndpointConnectionError() if _is_dropped(error):
+                return Failure(Kind.BUSY, "the connection was dropped")
             case boto.ConnectionError() | boto.HTTPClientError() | TimeoutError():
                 return Failure(Kind.NO_CONNECTION, type(error).__name__)
             case boto.ParamValidationError():
@@ -156,7 +161,12 @@ class S3(ObjectStore):
             "list_objects_v2", bucket, Prefix=prefix, MaxKeys=self.page_size, **following
         )
         refs = [
-            DataRef(str(Uri(Scheme.S3, bucket.bucket, row["Key"])), row["Size"], _version(row))
+            DataRef(
+                str(Uri(Scheme.S3, bucket.bucket, row["Key"])),
+                row["Size"],
+                _version(row),
+                row["LastModified"].timestamp(),
+            )
             for row in answer.get("Contents", ())
         ]
         return refs, answer.get("NextContinuationToken", "")
@@ -282,6 +292,14 @@ def _classify_answer(error: boto.ClientError) -> Failure:
     if code.startswith("SlowDown") or code.startswith("Throttl") or status >= 500:
         return Failure(Kind.BUSY, said)
     return Failure(STATUSES.get(status, Kind.OTHER), said)
+
+
+def _is_dropped(error: boto.EndpointConnectionError) -> bool:
+    """Whether there was a connection, and the other side ended it."""
+    inner = error.kwargs.get("error")
+    return isinstance(inner, aiohttp.ClientError) and not isinstance(
+        inner, aiohttp.ClientConnectorError
+    )
 
 
 def _missing_bucket(said: str) -> boto.ClientError:

@@ -10,10 +10,11 @@ import io
 import os
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, BinaryIO
 
+import aiohttp
 import fsspec.asyn
 from adlfs import AzureBlobFileSystem
 from azure.core import MatchConditions
@@ -28,12 +29,14 @@ from headwater.infra.models import DataRef
 from headwater.infra.storage.filesystems.objects import (
     ANSWER_SECONDS,
     CONNECT_SECONDS,
+    SILENT,
     WRITER_KEY,
     Action,
     Failure,
     Kind,
     ObjectStore,
 )
+from headwater.infra.storage.retries import count_retry
 from headwater.infra.storage.uris import Scheme, Uri
 from headwater.infra.units import MIB
 
@@ -136,6 +139,9 @@ class Azure(ObjectStore):
         match error:
             case core.ClientAuthenticationError() if error.response is None:
                 return Failure(Kind.NO_CREDENTIALS, type(error).__name__)
+            case core.IncompleteReadError() | core.HttpResponseError(response=None):
+                # The second is what a download says after some tries at an answer that is cut.
+                return Failure(Kind.BUSY, "the answer was cut")
             case core.HttpResponseError():
                 code = str(getattr(error, "error_code", None) or "")
                 status = error.status_code or 0
@@ -146,12 +152,12 @@ class Azure(ObjectStore):
                 if status >= 500:
                     return Failure(Kind.BUSY, said)
                 return Failure(STATUSES.get(status, Kind.OTHER), said)
-            case core.ServiceRequestError():
+            case core.ServiceRequestError() if not _is_dropped(error):
                 return Failure(Kind.NO_CONNECTION, type(error).__name__)
             case core.ServiceResponseTimeoutError():
-                return Failure(Kind.NO_CONNECTION, type(error).__name__)
-            case core.ServiceResponseError() | core.IncompleteReadError() | ConnectionError():
-                return Failure(Kind.BUSY, f"the answer was cut ({type(error).__name__})")
+                return Failure(Kind.BUSY, SILENT)
+            case core.ServiceRequestError() | core.ServiceResponseError() | ConnectionError():
+                return Failure(Kind.BUSY, f"the connection was cut ({type(error).__name__})")
             case core.AzureError() | OSError() | ValueError():
                 return Failure(Kind.OTHER, type(error).__name__)
             case _:
@@ -179,7 +185,10 @@ class Azure(ObjectStore):
         )
         # The first page only: each further one is asked for, and tried again, by itself.
         refs = [
-            self._ref(Uri(Scheme.AZURE, bucket.bucket, row.name), row.size, row.etag)
+            replace(
+                self._ref(Uri(Scheme.AZURE, bucket.bucket, row.name), row.size, row.etag),
+                modified=row.last_modified.timestamp(),
+            )
             async for row in await anext(pages)
             if not _is_folder(row.metadata)
         ]
@@ -187,7 +196,11 @@ class Azure(ObjectStore):
 
     async def _get(self, uri: Uri, version: str, start: int, end: int | None) -> bytes:
         # Objects that are stored compressed come as they are stored.
-        options: dict[str, Any] = {"max_concurrency": 1, "decompress": False}
+        options: dict[str, Any] = {
+            "max_concurrency": 1,
+            "decompress": False,
+            "raw_response_hook": _Repeated(),
+        }
         if version:
             options |= {"etag": f'"{version}"', "match_condition": MatchConditions.IfNotModified}
         if start or end is not None:
@@ -288,6 +301,20 @@ class _Client(AzureBlobFileSystem):  # type: ignore[misc]  # adlfs has no types
         )
 
 
+class _Repeated:
+    """Counts the tries that the SDK makes by itself, of a download whose answer is cut."""
+
+    def __init__(self) -> None:
+        self._asked: set[str] = set()
+
+    def __call__(self, answer: Any) -> None:
+        """Called with each answer, before its body is read."""
+        span = answer.http_request.headers.get("x-ms-range", "")
+        if span in self._asked:
+            count_retry()
+        self._asked.add(span)
+
+
 async def _stage(blob: BlobClient, writer: str, number: int, data: bytes) -> BlobBlock:
     """Send one block; it is no part of the blob before it is committed.
 
@@ -351,6 +378,14 @@ def _from_connection_string(text: str) -> Access | None:
 
 def _variable(*names: str) -> str:
     return next((os.environ[name] for name in names if os.environ.get(name)), "")
+
+
+def _is_dropped(error: core.ServiceRequestError) -> bool:
+    """Whether there was a connection, and the other side ended it."""
+    inner = error.inner_exception
+    return isinstance(inner, aiohttp.ClientError) and not isinstance(
+        inner, aiohttp.ClientConnectorError
+    )
 
 
 def _is_folder(metadata: dict[str, str] | None) -> bool:

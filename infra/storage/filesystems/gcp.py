@@ -14,6 +14,7 @@ import os
 import re
 import uuid
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,6 +30,7 @@ from headwater.infra.storage.filesystems.objects import (
     ANSWER_SECONDS,
     CONNECT_SECONDS,
     PART_BYTES,
+    SILENT,
     WRITER_KEY,
     Action,
     Failure,
@@ -156,6 +158,8 @@ class Gcs(ObjectStore):
                 return Failure(Kind.NO_CONNECTION, "the service that gives tokens did not answer")
             case auth.GoogleAuthError():
                 return Failure(Kind.NO_CREDENTIALS, type(error).__name__)
+            case aiohttp.SocketTimeoutError():
+                return Failure(Kind.BUSY, SILENT)
             case aiohttp.ClientConnectorError() | TimeoutError():
                 return Failure(Kind.NO_CONNECTION, type(error).__name__)
             case aiohttp.ClientError() | ConnectionError():
@@ -204,7 +208,7 @@ class Gcs(ObjectStore):
         parameters = {
             "prefix": prefix,
             "maxResults": str(self.page_size),
-            "fields": "nextPageToken,items(name,size,generation)",
+            "fields": "nextPageToken,items(name,size,generation,updated)",
         }
         if token:
             parameters["pageToken"] = token
@@ -307,7 +311,8 @@ class Gcs(ObjectStore):
 
 
 def _ref(uri: Uri, row: Mapping[str, Any]) -> DataRef:
-    return DataRef(str(uri), int(row.get("size", 0)), str(row["generation"]))
+    modified = datetime.fromisoformat(row["updated"]).timestamp() if "updated" in row else 0.0
+    return DataRef(str(uri), int(row.get("size", 0)), str(row["generation"]), modified)
 
 
 def _text(said: str | bytes) -> str:

@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -91,13 +91,18 @@ class Local:
             file.seek(start)
             return file.read() if end is None else file.read(max(0, end - start))
 
-    def download(self, ref: DataRef, path: Path) -> None:
+    def download(
+        self, ref: DataRef, path: Path, ranges: Sequence[tuple[int, int]] | None = None
+    ) -> None:
         """See ``Filesystem.download``."""
         uri = Uri.parse(ref.uri)
         with _ours("read", uri):
             try:
                 with _pinned(ref, uri) as source, path.open("wb") as target:
-                    shutil.copyfileobj(source, target, COPY_BYTES)
+                    if ranges is None:
+                        shutil.copyfileobj(source, target, COPY_BYTES)
+                    else:
+                        _copy_ranges(source, target, ref.size_bytes, ranges)
             except BaseException:
                 path.unlink(missing_ok=True)
                 raise
@@ -191,6 +196,18 @@ def _pinned(ref: DataRef, uri: Uri) -> Iterator[BinaryIO]:
         _check(ref, _ref(uri, os.fstat(file.fileno())), uri)
 
 
+def _copy_ranges(
+    source: BinaryIO, target: BinaryIO, size_bytes: int, ranges: Sequence[tuple[int, int]]
+) -> None:
+    target.truncate(size_bytes)
+    for start, end in ranges:
+        source.seek(start)
+        target.seek(start)
+        for position in range(start, end, COPY_BYTES):
+            data = source.read(min(COPY_BYTES, end - position))
+            target.write(data)
+
+
 def _check(pinned: DataRef, found: DataRef, uri: Uri) -> None:
     if pinned.version and found.version != pinned.version:
         raise SourceChanged(
@@ -213,7 +230,7 @@ def _temporary(uri: Uri) -> Iterator[Path]:
 
 def _ref(uri: Uri, found: os.stat_result) -> DataRef:
     version = f"{found.st_size}-{found.st_ino}-{found.st_mtime_ns}"
-    return DataRef(str(uri), found.st_size, version)
+    return DataRef(str(uri), found.st_size, version, found.st_mtime)
 
 
 def _identity(found: os.stat_result) -> tuple[int, int]:

@@ -8,6 +8,7 @@ thread of its own, so any number of threads may call at the same time.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import time
 import uuid
@@ -30,6 +31,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, ClassVar, TypeVar
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 from headwater.infra.errors import (
     AccessDenied,
@@ -41,6 +43,7 @@ from headwater.infra.errors import (
     StoreUnavailable,
 )
 from headwater.infra.models import DataRef
+from headwater.infra.storage.retries import count_retry
 from headwater.infra.storage.uris import Uri
 from headwater.infra.units import MIB
 
@@ -54,7 +57,13 @@ MAX_PARTS = 9_000
 """S3 allows 10,000 parts; larger files get larger parts."""
 
 AT_ONCE = 4
-"""Cuts or parts of one object that are under way at a time; bounds the memory of a transfer."""
+"""Parts of one object that go up at a time; bounds the memory of a transfer."""
+
+CUTS_OF_ONE = 8
+"""Cuts of one object that come down at a time."""
+
+CUTS_AT_ONCE = 16
+"""Cuts of all objects that come down to this process at a time; bounds its memory."""
 
 CONNECT_SECONDS = 5.0
 """How long one try to connect may take; with ``CONNECT_TRIES`` a dead endpoint fails in 20 s."""
@@ -62,14 +71,21 @@ CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
 """How long a store may be silent in the middle of a call."""
 
+SILENT = f"no byte of the answer in {ANSWER_SECONDS:.0f} s"
+"""What is said of a store that is silent for longer."""
+
 CONNECT_TRIES = 3
-BUSY_TRIES = 8
-"""A store that answers "later" gets more tries than one that does not answer."""
+BUSY_TRIES = 16
+"""A store that answers "later", or cuts its answers, gets more tries than one that is not there:
+of calls that fail every second time, one in 65,000 fails for good, after about a minute."""
 
 PAUSE_SECONDS = 0.1
 """Mean of the first pause between two tries; each further one is twice as long."""
 
 MAX_PAUSE_SECONDS = 5.0
+
+DELTA_SECONDS = 180.0
+"""After this time deltalake makes no further try of one call."""
 
 WRITER_KEY = "headwaterwriter"
 """Name of the metadata in which an object says which call wrote it."""
@@ -231,15 +247,19 @@ class ObjectStore(ABC):
         except BeyondEnd:
             return b""
 
-    def download(self, ref: DataRef, path: Path) -> None:
+    def download(
+        self, ref: DataRef, path: Path, ranges: Sequence[tuple[int, int]] | None = None
+    ) -> None:
         """See ``Filesystem.download``."""
         uri = Uri.parse(ref.uri)
         if not ref.version:
             ref = self.stat(uri)
-        with removed_on_error(path), path.open("wb") as file:
-            if ref.size_bytes == 0:
+        cuts = list(_cuts(((0, ref.size_bytes),) if ranges is None else ranges))
+        with removed_on_error(path), path.open("wb", buffering=0) as file:
+            if not cuts:
                 self._verify(ref)
-            self._wait(self._fetch(uri, ref, file))
+            file.truncate(ref.size_bytes)
+            self._wait(self._fetch(uri, ref, file.fileno(), cuts))
 
     def write(self, uri: Uri, data: bytes) -> DataRef:
         """See ``Filesystem.write``."""
@@ -326,6 +346,7 @@ class ObjectStore(ABC):
             else:
                 self._seen_buckets.add(uri.bucket)
                 return answer
+            count_retry()
             pause = min(PAUSE_SECONDS * 2 ** (tried - 1), MAX_PAUSE_SECONDS)
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311
 
@@ -423,24 +444,26 @@ class ObjectStore(ABC):
             return False
         return found == writer
 
-    async def _fetch(self, uri: Uri, ref: DataRef, file: BinaryIO) -> None:
-        starts = iter(range(0, ref.size_bytes, CUT_BYTES))
+    async def _fetch(
+        self, uri: Uri, ref: DataRef, descriptor: int, cuts: Sequence[tuple[int, int]]
+    ) -> None:
+        left = iter(cuts)
+        at_once = _cuts_at_once()
 
-        async def cuts() -> None:
-            for start in starts:
-                end = min(start + CUT_BYTES, ref.size_bytes)
+        async def fetch() -> None:
+            for start, end in left:
                 get = partial(self._get, uri, ref.version, start, end)
-                data = await self._tries(Action.READ, uri, get)
-                if len(data) != end - start:
-                    raise StoreUnavailable(
-                        f"{safe_endpoint(self.endpoint)} sent {len(data)} of the bytes"
-                        f" {start} to {end} of {uri}",
-                        hint="try again later",
-                    )
-                file.seek(start)
-                file.write(data)
+                async with at_once:
+                    data = await self._tries(Action.READ, uri, get)
+                    if len(data) != end - start:
+                        raise StoreUnavailable(
+                            f"{safe_endpoint(self.endpoint)} sent {len(data)} of the bytes"
+                            f" {start} to {end} of {uri}",
+                            hint="try again later",
+                        )
+                    _write_at(descriptor, data, start)
 
-        await together(cuts() for _ in range(AT_ONCE))
+        await together(fetch() for _ in range(min(CUTS_OF_ONE, len(cuts))))
 
     async def _parts(
         self,
@@ -464,6 +487,43 @@ class ObjectStore(ABC):
 
         await together(parts() for _ in range(AT_ONCE))
         return [answers[number] for number, _ in enumerate(starts, 1)]
+
+
+def _cuts(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The ranges in pieces of ``CUT_BYTES`` at most."""
+    for first, last in ranges:
+        for start in range(first, last, CUT_BYTES):
+            yield start, min(start + CUT_BYTES, last)
+
+
+_AT_ONCE: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+
+
+def _cuts_at_once() -> asyncio.Semaphore:
+    """What bounds the cuts of all objects; runs on the loop, which the stores share."""
+    return _AT_ONCE.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(CUTS_AT_ONCE))
+
+
+def _write_at(descriptor: int, data: bytes, start: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, start)
+        view, start = view[written:], start + written
+
+
+def delta_tries() -> dict[str, str]:
+    """Storage options with which deltalake tries a call that is refused as often as we do.
+
+    It does so inside, where nobody can count. Polars takes other ones, so these are no part of
+    ``delta_options``.
+    """
+    return {
+        "max_retries": str(BUSY_TRIES - 1),
+        "retry_timeout": f"{DELTA_SECONDS:.0f}s",
+        "backoff_config.init_backoff": f"{PAUSE_SECONDS * 1000:.0f}ms",
+        "backoff_config.max_backoff": f"{MAX_PAUSE_SECONDS * 1000:.0f}ms",
+        "backoff_config.base": "2",
+    }
 
 
 async def together(works: Iterable[Coroutine[object, object, None]]) -> None:

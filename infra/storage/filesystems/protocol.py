@@ -7,7 +7,7 @@ The classes behind this protocol use only calls that do neither.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -39,7 +39,7 @@ class Filesystem(Protocol):
         """Every object below ``folder``, at any depth, in order of their keys.
 
         Always asked anew. Empty when nothing is there. Folder markers (a key that ends in a
-        slash) are left out.
+        slash) are left out. Each says when it was ``modified``.
 
         Raises:
             NotFound: The bucket does not exist.
@@ -57,11 +57,16 @@ class Filesystem(Protocol):
         """
         ...
 
-    def download(self, ref: DataRef, path: Path) -> None:
-        """Stream the whole pinned version into ``path``, in bounded memory.
+    def download(
+        self, ref: DataRef, path: Path, ranges: Sequence[tuple[int, int]] | None = None
+    ) -> None:
+        """Stream the pinned version into ``path``, in bounded memory.
 
-        On any error ``path`` does not exist afterwards.
+        The file gets the object's size. On any error ``path`` does not exist afterwards.
 
+        Args:
+            ranges: Bytes ``[start, end)`` to bring; the others are holes in the file, which read
+                as zeros and take no room. ``None`` is the whole object.
         Raises:
             SourceChanged: The object is no longer that version, or changed on the way.
         """

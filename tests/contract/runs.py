@@ -1,13 +1,11 @@
-"""What a run leaves beside its target: taken up where it is whole, in every store."""
+"""What a run leaves beside its target must do in every store. Each is a short subclass."""
 
 from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
-from tests.emulators.s3 import Moto
 
 from headwater.infra.errors import DamagedFile, UnsupportedData
 from headwater.infra.models import DataRef, Part, PartFile, PartReceipt, Slice
@@ -71,6 +69,7 @@ class RunFolderContract:
 
     def test_nothing_is_finished_at_first(self, folder: RunFolder) -> None:
         assert folder.finished() == {}
+        assert folder.finished_part(0) is None
         folder.agree_on_parts(parts(3))
         assert folder.finished() == {}
 
@@ -126,6 +125,8 @@ class RunFolderContract:
                 fs.write(last, b"sowrsowr")
 
         assert folder.finished() == {0: kept}
+        assert folder.finished_part(0) == kept
+        assert folder.finished_part(1) is None
 
     @pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"index": 1}'])
     def test_a_receipt_that_is_cut_short_counts_for_nothing(
@@ -180,15 +181,3 @@ class RunFolderContract:
         fs = open_filesystem(uri)
         table = {**json.loads(fs.read(fs.stat(uri))), **fields}
         fs.write(uri, json.dumps(table).encode())
-
-
-class TestLocal(RunFolderContract):
-    @pytest.fixture
-    def target(self, tmp_path: Path) -> Uri:
-        return Uri.parse(str(tmp_path / "lake" / "table"))
-
-
-class TestS3(RunFolderContract):
-    @pytest.fixture
-    def target(self, moto: Moto) -> Uri:
-        return Uri.parse(f"s3://{moto.new_bucket()}/lake/table")
