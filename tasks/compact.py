@@ -22,11 +22,11 @@ from headwater.infra.storage.uris import Uri
 from headwater.infra.units import MIB
 from headwater.tasks.rewrite import (
     OnProgress,
+    all_scanned,
     current,
     damaged,
     discard,
     one_by_one,
-    scanned,
     source_of,
 )
 from headwater.tasks.write import PartWriter
@@ -163,14 +163,15 @@ def compact(
 
 def _packed(files: Iterator[TableFile], target_bytes: int) -> Iterator[tuple[TableFile, ...]]:
     group: list[TableFile] = []
+    size = 0
     for file in files:
         if file.size_bytes >= target_bytes * SMALL_SHARE:
             continue
-        size = sum(f.size_bytes for f in group) + file.size_bytes
-        if size > target_bytes or len(group) == MAX_FILES:
+        if size + file.size_bytes > target_bytes or len(group) == MAX_FILES:
             yield tuple(group)
-            group = []
+            group, size = [], 0
         group.append(file)
+        size += file.size_bytes
     yield tuple(group)
 
 
@@ -178,7 +179,7 @@ def _together(target: Uri, source: Input, files: tuple[TableFile, ...], tmp: Pat
     """The rows of ``files``, in one."""
     columns = [column_of(n) for n in source.schema if n not in source.partition_by]
     with ExitStack() as stack:
-        frames = [stack.enter_context(scanned(source, file, tmp)).select(columns) for file in files]
+        frames = [f.select(columns) for f in all_scanned(stack, source, files, tmp)]
         writer = PartWriter(target, uuid.uuid4().hex, 0, tmp)
         try:
             path = writer.sink_into(pl.concat(frames), files[0].partition)
@@ -205,17 +206,34 @@ def _require_same(frames: Sequence[pl.LazyFrame], path: Path, target: Uri) -> No
     written = pl.scan_parquet(path, glob=False, hive_partitioning=False)
     is_same = written.collect_schema() == frames[0].collect_schema()
     row = 0
-    for frame in frames:
-        for start in range(0, int(frame.select(pl.len()).collect().item()), COMPARED_ROWS):
-            want = frame.slice(start, COMPARED_ROWS).collect()
-            is_same = is_same and want.equals(written.slice(row, want.height).collect())
-            row += want.height
+    for want in _batches(frames):
+        is_same = is_same and want.equals(written.slice(row, want.height).collect())
+        row += want.height
     if not is_same or row != int(written.select(pl.len()).collect().item()):
         raise DamagedFile(
             f"a file of {target.display} that was written anew does not hold the rows that it was"
             " made of; nothing was committed",
             hint="check this machine's disk and memory, and report it",
         )
+
+
+def _batches(frames: Sequence[pl.LazyFrame]) -> Iterator[pl.DataFrame]:
+    """All rows in their order, about ``COMPARED_ROWS`` at a time, however small the files are."""
+    held: list[pl.DataFrame] = []
+    rows = 0
+    for frame in frames:
+        start = 0
+        while (piece := frame.slice(start, COMPARED_ROWS).collect()).height:
+            start += piece.height
+            rows += piece.height
+            held.append(piece)
+            if rows >= COMPARED_ROWS:
+                yield pl.concat(held)
+                held, rows = [], 0
+            if piece.height < COMPARED_ROWS:
+                break
+    if held:
+        yield pl.concat(held)
 
 
 def _still_there(

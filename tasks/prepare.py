@@ -55,6 +55,9 @@ from headwater.tasks.steps.job import steps_job
 KEY_LENGTH = 32
 """Hexadecimal digits of a run key: 128 bits."""
 
+LONGEST_NAME = f"{STATE_FOLDER}/runs/{'0' * KEY_LENGTH}-spread/part-00000.json"
+"""About the longest name that a run writes below its target, partitions aside."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -143,6 +146,8 @@ def prepare(request: JobRequest, *, folder: Path) -> Prepared:
         if is_plain
         else _earlier(dataset, request, run_key)
     )
+    if committed is None:
+        dataset.require_write_access()
     return Prepared(
         request, target, source, sides, job, result, schema, run_key, revision, committed, fit.notes
     )
@@ -204,6 +209,7 @@ def _canonical(text: str) -> Uri:
             f"the target {text} is a whole bucket or disk", hint="name a folder in it"
         )
     uri = replace(uri, key=uri.key.rstrip("/"))
+    (uri / LONGEST_NAME).checked_for_write()
     return open_filesystem(uri).canonical(uri)
 
 

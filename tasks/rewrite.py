@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
@@ -21,6 +21,9 @@ from headwater.infra.storage.uris import Uri
 
 AT_ONCE = 4
 """Files, or groups of them, under way together: one is computed while others are on their way."""
+
+STAGERS = 8
+"""Files of one group that are brought together."""
 
 OnProgress = Callable[[int, int], None]
 """Called in the caller's thread with how many files are done, and of how many."""
@@ -71,6 +74,18 @@ def scanned(
             yield read_slice(staged.path, source, partition=file.partition)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as exc:
             raise damaged(uri, exc) from exc
+
+
+def all_scanned(
+    stack: ExitStack, source: Input, files: Sequence[TableFile], directory: Path
+) -> list[pl.LazyFrame]:
+    """A scan of each file, brought together, for as long as ``stack`` is open."""
+    managers = [scanned(source, file, directory) for file in files]
+    with ThreadPoolExecutor(STAGERS) as pool:
+        frames = list(pool.map(lambda manager: manager.__enter__(), managers))
+    for manager in managers:
+        stack.push(manager)
+    return frames
 
 
 def damaged(uri: Uri, exc: BaseException) -> DamagedFile:

@@ -22,6 +22,7 @@ import os
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -232,6 +233,22 @@ class Dataset:
                     f" '{name}'",
                     hint="name an empty or new folder, or an existing table",
                 )
+
+    def require_write_access(self) -> None:
+        """Refuse a target in a store that would refuse the parts: only a try shows it.
+
+        An empty object is put beside the table and removed. Where it may not be removed it stays:
+        a run removes nothing, so that it needs no right to.
+
+        Raises:
+            AccessDenied: Objects may not be written there; the message says what to grant.
+        """
+        if self.uri.is_local:  # ``require_writable`` has looked
+            return
+        probe = self.uri / STATE_FOLDER / "write-probe"
+        self._fs.write(probe, b"")
+        with suppress(AccessDenied):
+            self._fs.delete(probe)
 
     def evolve(
         self, schema: pl.Schema, partition_by: Sequence[str], mode: Mode, drift: Drift

@@ -20,7 +20,9 @@ _AZURE_HTTPS = re.compile(
 )
 _ACCOUNT_HOST = re.compile(r"^(?P<account>[a-z0-9]+)\.(?:blob|dfs)\.core\.windows\.net$")
 _GLOB = re.compile(r"[*?\[]")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ufffe\uffff]")  # no XML listing can hold the last two
+
+ACME_PREFIX = ".well-known/acme-challenge/"
 
 MAX_KEY_BYTES = 1024
 """Longest key of S3 and GCS, in UTF-8."""
@@ -217,8 +219,8 @@ class Uri:
         cannot be copied, so all stores refuse the same keys, before anything is sent.
 
         Raises:
-            InvalidUri: The key is empty, ends in a slash, is too long, or holds a control
-                character, a backslash or a path segment ``.`` or ``..``.
+            InvalidUri: The key is empty, ends in a slash, is too long, is Google's own, or holds
+                a control character, a backslash or a path segment that ends in a dot.
         """
         fault = _key_fault(self.key, self.is_local)
         if fault:
@@ -270,4 +272,8 @@ def _key_fault(key: str, is_local: bool) -> str:
         return "it holds a backslash, which Azure turns into a slash"
     if {".", ".."} & set(key.split("/")):
         return "it holds a path segment '.' or '..', which clients resolve"
+    if any(segment.endswith(".") for segment in key.split("/")):
+        return "a path segment ends in a dot, which Azure drops"
+    if key.startswith(ACME_PREFIX):
+        return f"Google Cloud Storage keeps no key that begins with {ACME_PREFIX}"
     return ""

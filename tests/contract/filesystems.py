@@ -53,7 +53,7 @@ ODD_NAMES = (
     "dots..and...more",
 )
 
-UNWRITABLE_NAMES = ("folder/", "new\nline", "bell\x07")
+UNWRITABLE_NAMES = ("folder/", "new\nline", "bell\x07", "no character\uffff")
 
 RACERS = 16
 
@@ -355,7 +355,15 @@ class ObjectStoreContract(FilesystemContract):
     """What object stores must do besides."""
 
     odd_names = (*ODD_NAMES, "double//slash", "/leading slash", "x" * 900)
-    unwritable_names = (*UNWRITABLE_NAMES, "back\\slash", "a/../b", "./a", "x" * 1024)
+    unwritable_names = (
+        *UNWRITABLE_NAMES,
+        "back\\slash",
+        "a/../b",
+        "./a",
+        "dot./a",
+        "a.",
+        "x" * 1024,
+    )
 
     def test_listing_leaves_out_folder_markers(
         self, fs: Filesystem, root: Uri, other_client: OtherClient

@@ -206,10 +206,13 @@ class TestLocal(UpkeepContract):
         with pytest.raises(DamagedFile, match=broken.name):
             compact(dataset)
         with pytest.raises(DamagedFile, match=broken.name):
-            delete_rows(dataset, "n > 3")
+            delete_rows(dataset, "n % 2 = 0")
         assert orphans(dataset) == set()
 
-    @pytest.mark.parametrize("what", ["compact(d)", "delete_rows(d, 'n % 2 = 0')"])
+    @pytest.mark.parametrize(
+        "what",
+        ["delete_rows(d, 'n % 2 = 0')", pytest.param("compact(d)", marks=pytest.mark.trial)],
+    )
     def test_killed_before_its_commit_it_leaves_only_what_a_vacuum_takes(
         self, put: Any, rows: Any, dataset: Dataset, root: Uri, what: str
     ) -> None:

@@ -24,15 +24,17 @@ from tests.contract.datasets import (
     write,
 )
 
-from headwater.infra.errors import InvalidRequest, NotFound
-from headwater.infra.models import Device, Mode, Part, PartFile, PartReceipt
+from headwater.infra.errors import CommitConflict, InvalidRequest, NotFound
+from headwater.infra.models import Device, Format, Mode, Part, PartFile, PartReceipt
 from headwater.infra.storage.datasets import Commit, Dataset
 from headwater.infra.storage.filesystems import open_filesystem
+from headwater.infra.storage.plain import PlainFolder
 from headwater.infra.storage.runs import RunFolder
 from headwater.infra.storage.uris import Uri
 from headwater.infra.storage.vacuum import GRACE, RETENTION, Kind, plan_vacuum, vacuum
 from headwater.tasks.compact import compact, plan_compaction
 from headwater.tasks.delete import Deletion, delete_rows, find_rows
+from headwater.tasks.write import PartWriter
 
 RUN_KEY = "feedfacecafe" + "0" * 20
 MARGIN = timedelta(hours=1)
@@ -281,6 +283,56 @@ class UpkeepContract:
         assert (done.version, done.before, done.after, done.lost) == (4, 2, 1, 2)
         assert rows() == [("x", 1), ("x", 2), ("y", 9)]
         assert orphans(dataset) == set()
+
+    # Plain Parquet.
+
+    def test_a_plain_folder_is_written_once_and_is_whole(self, root: Uri, tmp_path: Path) -> None:
+        folder = PlainFolder(root)
+        frame = keyed({"x": [1, 2], "50%": [3], None: [4]})
+
+        assert folder.require_free(RUN_KEY) is None
+        leave_run(Dataset(root))
+        left_by_another_attempt = write_plain(root, frame, tmp_path, index=7)
+        files = write_plain(root, frame, tmp_path)
+        assert folder.require_free(RUN_KEY) is None
+        assert {f.path for f in files} == {f.path for f in write_plain(root, frame, tmp_path)}
+        files = write_plain(root, frame, tmp_path)
+        done = folder.finish(files, run_key=RUN_KEY, run="first")
+
+        assert (done.already, done.dataset.version, done.dataset.rows) == (False, None, 4)
+        names = {root.relative(Uri.parse(r.uri)) for r in open_filesystem(root).list(root)}
+        assert names == {*(f.path for f in files), "_SUCCESS"}
+        assert not names & {f.path for f in left_by_another_attempt}
+        read = by_headwater(root, tmp_path)
+        assert Counter(read.select("p", "n").rows()) == Counter(frame.rows())
+        again = folder.require_free(RUN_KEY)
+        assert again == done.dataset
+        assert folder.finish(files, run_key=RUN_KEY, run="second").already
+        with pytest.raises(InvalidRequest, match="is not empty, and plain Parquet is never"):
+            folder.require_free("0" * 32)
+
+    def test_two_attempts_at_a_plain_folder_do_not_mix(self, root: Uri, tmp_path: Path) -> None:
+        folder = PlainFolder(root)
+        files = write_plain(root, keyed({"x": [1, 2]}), tmp_path)
+        open_filesystem(root).write(root / files[0].path, b"of another attempt")
+
+        with pytest.raises(CommitConflict, match="another attempt of this run"):
+            folder.finish(files, run_key=RUN_KEY, run="first")
+        files = write_plain(root, keyed({"x": [1, 2]}), tmp_path)
+        open_filesystem(root).write(root / "mine.parquet", b"thesis")
+        with pytest.raises(CommitConflict, match=r"another writer put 'mine\.parquet'"):
+            folder.finish(files, run_key=RUN_KEY, run="first")
+        left = {root.relative(Uri.parse(r.uri)) for r in open_filesystem(root).list(root)}
+        assert left == {files[0].path, "mine.parquet"}
+
+
+def write_plain(
+    root: Uri, frame: pl.DataFrame, tmp: Path, *, index: int = 0
+) -> tuple[PartFile, ...]:
+    """One attempt at a part of a plain folder, as a worker writes it."""
+    writer = PartWriter(root, RUN_KEY, index, tmp, Format.PARQUET)
+    writer.sink(frame.lazy(), ["p"])
+    return writer.publish()
 
 
 def orphans(dataset: Dataset) -> set[str]:

@@ -18,6 +18,8 @@ SKIPPED = {
     r"git clone\b": "the checkout is here",
     r"cd\b": "commands run in one folder",
     r"source \.venv/bin/activate": "the environment is this one",
+    r"make clouds|source build/clouds\.env": "it runs until Ctrl-C; test_demo_clouds starts it",
+    r"headwater demo --clouds": "test_demo_clouds runs it, with the stores that it needs",
     r"make (test|check|trials|bench|clean|lock)\b": "a test cannot run all tests, and is in one",
     r"(python -m )?pip install\b": "it would change the environment that runs this",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -13,11 +14,12 @@ from tests.emulators.every_store import CLOUDS, Place, place
 from tests.emulators.faults import Fault, HalfOfAll, faulty
 
 from headwater.flows.etl_run import EtlRun
-from headwater.infra.models import JobRequest, RunReceipt, Status
+from headwater.infra.models import JobRequest, RunReceipt, Status, StepsText
 from headwater.infra.profiles import load_profile
 from headwater.infra.storage import delta_calls
 from headwater.infra.storage.filesystems import objects, open_filesystem
 from headwater.infra.storage.uris import Uri
+from headwater.tasks import scan
 
 FILES, ROWS = 3, 400
 
@@ -46,9 +48,9 @@ def lay_out(root: Uri) -> pl.DataFrame:
     return pl.concat(frames)
 
 
-def run(root: Uri) -> RunReceipt:
-    request = JobRequest((str(root / "in"),), str(root / "out"))
-    etl = EtlRun(request, load_profile("local"))
+def run(root: Uri, *, folder: Path | None = None, **job: Any) -> RunReceipt:
+    request = JobRequest((str(root / "in"),), str(root / "out"), **job)
+    etl = EtlRun(request, load_profile("local"), folder=folder)
     etl.scan()
     etl.process()
     etl.commit()
@@ -60,7 +62,8 @@ def committed_rows(root: Uri) -> pl.DataFrame:
     fs, table = open_filesystem(root), root / "out"
     options = fs.delta_options(table)
     lazy = pl.scan_delta(fs.delta_uri(table), storage_options=options, credential_provider=None)
-    return lazy.collect().sort("n")
+    frame = lazy.collect()
+    return frame.sort(frame.columns)
 
 
 ALONE = (
@@ -106,4 +109,51 @@ def test_a_run_survives_that_half_of_its_calls_fail(
         assert receipt.store_retries == 0
         return
     # What deltalake's own client tries again nobody can count, so it is not all of them.
+    assert 0 < receipt.store_retries <= half.failed
+
+
+STEPS = """
+version = 1
+
+[[steps]]
+kind = "aggregate"
+by = ["half"]
+aggs = [{ name = "n", function = "sum", column = "n" }]
+"""
+
+FRAMES = """
+from headwater.tasks.jobs import job
+
+@job(frames="dask")
+def summed(frame):
+    return frame.groupby("half").agg({"n": "sum"}).reset_index()
+"""
+
+
+@pytest.mark.trial
+@pytest.mark.parametrize("way", ["steps", "frames"])
+def test_rows_that_meet_between_parts_survive_it_too(
+    store: Place, way: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for module in (objects, delta_calls):
+        monkeypatch.setattr(module, "PAUSE_SECONDS", 0.002)
+        monkeypatch.setattr(module, "MAX_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(scan, "MIN_PART_BYTES", 1)
+    (tmp_path / "fault_frames.py").write_text(FRAMES)
+    job: dict[str, Any] = {"job": "fault_frames:summed"}
+    if way == "steps":
+        job = {"steps": StepsText("sums.toml", STEPS)}
+    root = Uri.parse(f"{store.root}/meeting")
+    with reached(store, store.url):
+        rows = lay_out(root)
+    half = HalfOfAll(Fault.BUSY, Fault.CUT_BODY, Fault.DROPPED)
+
+    with faulty(store.url, half) as url, reached(store, url):
+        receipt = run(root, folder=tmp_path, **job)
+
+    with reached(store, store.url):
+        found = committed_rows(root).select("half", "n").sort("half")
+    expected = rows.group_by("half").agg(pl.col("n").sum()).sort("half")
+    assert found.rows() == expected.rows()
+    assert receipt.parts > FILES  # read, and written
     assert 0 < receipt.store_retries <= half.failed

@@ -76,6 +76,21 @@ def test_taken_up_parts_retries_and_fallbacks_are_told() -> None:
     assert rows["cost"] == "$0.50"
 
 
+def test_store_calls_that_were_made_again_are_told() -> None:
+    assert text_of(replace(RECEIPT, store_retries=1234))["store calls"] == "1,234 made again"
+    assert "store calls" not in text_of(RECEIPT)
+
+
+def test_sources_of_several_stores_stand_one_below_the_other() -> None:
+    uri = "s3://lake/a.csv, gs://lake/b.csv"
+    receipt = replace(RECEIPT, inputs=(replace(RECEIPT.inputs[0], uri=uri),))
+
+    first, second = as_text(receipt).splitlines()[1:3]
+
+    assert first == "source       s3://lake/a.csv,"
+    assert second.startswith("             gs://lake/b.csv (parquet")
+
+
 def test_run_without_a_version_leaves_the_target_unchanged() -> None:
     rows = text_of(replace(RECEIPT, status=Status.FAILED, dataset=None))
     assert rows["target"] == "s3://lake/clean (unchanged)"

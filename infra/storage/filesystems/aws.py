@@ -66,6 +66,18 @@ STATUSES = {
 }
 
 
+RIGHTS = {
+    Action.STAT: "s3:GetObject",
+    Action.LIST: "s3:ListBucket",
+    Action.READ: "s3:GetObject",
+    Action.WRITE: "s3:PutObject",
+    Action.CREATE: "s3:PutObject",
+    Action.DELETE: "s3:DeleteObject",
+    Action.CLOCK: "s3:ListBucket",
+}
+"""The action of a policy that allows each of ours."""
+
+
 class S3(ObjectStore):
     """One endpoint of S3, with the credentials of botocore's chain."""
 
@@ -140,6 +152,18 @@ class S3(ObjectStore):
                 return Failure(Kind.OTHER, f"{type(error).__name__}: {error}")
             case _:
                 raise error
+
+    def right_to(self, action: Action, uri: Uri) -> str:
+        """See ``ObjectStore.right_to``."""
+        bucket = f"arn:aws:s3:::{uri.bucket}"
+        right = RIGHTS[action]
+        if right == "s3:ListBucket":
+            return f"{right} on {bucket}"
+        granted = f"{right} on {bucket}/*"
+        if action is Action.STAT:
+            # Without it S3 answers with the same refusal where nothing is at the key.
+            return f"{granted} and s3:ListBucket on {bucket}"
+        return granted
 
     async def _call(self, method: str, uri: Uri, **arguments: Any) -> dict[str, Any]:
         client = await self._fs.set_session()

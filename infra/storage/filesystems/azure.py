@@ -68,6 +68,19 @@ STATUSES = {
     429: Kind.BUSY,
 }
 
+READER, CONTRIBUTOR = "Storage Blob Data Reader", "Storage Blob Data Contributor"
+
+RIGHTS = {
+    Action.STAT: (READER, "r"),
+    Action.LIST: (READER, "l"),
+    Action.READ: (READER, "r"),
+    Action.WRITE: (CONTRIBUTOR, "cw"),
+    Action.CREATE: (CONTRIBUTOR, "c"),
+    Action.DELETE: (CONTRIBUTOR, "d"),
+    Action.CLOCK: (READER, "l"),
+}
+"""The least role that allows each of our actions, and its letters in a shared access signature."""
+
 EMULATOR = {
     "AccountName": "devstoreaccount1",
     # Public and the same for everyone: it is printed in the emulator's documentation.
@@ -162,6 +175,11 @@ class Azure(ObjectStore):
                 return Failure(Kind.OTHER, type(error).__name__)
             case _:
                 raise error
+
+    def right_to(self, action: Action, uri: Uri) -> str:
+        """See ``ObjectStore.right_to``."""
+        role, letters = RIGHTS[action]
+        return f"the role '{role}' (in a SAS: sp={letters}) on the container {uri.bucket}"
 
     def _container(self, uri: Uri) -> ContainerClient:
         return self._fs.service_client.get_container_client(uri.bucket)

@@ -63,6 +63,19 @@ _OF_OBJECT = re.compile(r"\bb/[^/]+/o/")
 _PERSISTED = re.compile(r"bytes=0-(\d+)")
 
 
+RIGHTS = {
+    Action.STAT: "storage.objects.get (in the role Storage Object Viewer)",
+    Action.LIST: "storage.objects.list (in the role Storage Object Viewer)",
+    Action.READ: "storage.objects.get (in the role Storage Object Viewer)",
+    # Writing over an object removes the one that was there.
+    Action.WRITE: "storage.objects.create and .delete (in the role Storage Object User)",
+    Action.CREATE: "storage.objects.create (in the role Storage Object Creator)",
+    Action.DELETE: "storage.objects.delete (in the role Storage Object User)",
+    Action.CLOCK: "storage.objects.list (in the role Storage Object Viewer)",
+}
+"""The permission that allows each of our actions, and the least role that has it."""
+
+
 class _Client(GCSFileSystem):  # type: ignore[misc]  # gcsfs has no types
     """Without gcsfs' own tries: six of them, half a minute, also where nothing listens."""
 
@@ -170,6 +183,10 @@ class Gcs(ObjectStore):
                 return Failure(Kind.OTHER, type(error).__name__)
             case _:
                 raise error
+
+    def right_to(self, action: Action, uri: Uri) -> str:
+        """See ``ObjectStore.right_to``."""
+        return f"{RIGHTS[action]} on the bucket {uri.bucket}"
 
     def _classify_status(self, status: int, said: str) -> Failure:
         if status >= 500:

@@ -178,6 +178,10 @@ class ObjectStore(ABC):
         """What ``error``, raised by the SDK, means."""
 
     @abstractmethod
+    def right_to(self, action: Action, uri: Uri) -> str:
+        """What has to be granted for ``action``, in the words of this cloud."""
+
+    @abstractmethod
     async def _head(self, uri: Uri) -> tuple[DataRef, str]:
         """The object, and which call wrote it (empty where it does not say)."""
 
@@ -366,7 +370,8 @@ class ObjectStore(ABC):
             case Kind.DENIED:
                 return AccessDenied(
                     f"not allowed to {action} {uri}{said}",
-                    hint=f"grant this right, or use other credentials ({self._places()})",
+                    hint=f"grant {self.right_to(action, uri)}, or use other credentials"
+                    f" ({self._places()})",
                 )
             case Kind.NO_CREDENTIALS:
                 return AccessDenied(
