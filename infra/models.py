@@ -18,6 +18,10 @@ RECEIPT_VERSION = 1
 PARTS_VERSION = 1
 """Format of the list of parts that the first attempt of a run leaves in the store."""
 
+TABLE_VERSION = 1
+"""Format of what Headwater keeps in a table beside what Delta does: its folders, and what it says
+in commits. It is a property of the table, so that it outlives the log's older entries."""
+
 
 class Format(StrEnum):
     """How a dataset's files are written."""

@@ -120,9 +120,18 @@ def _route(prepared: Prepared, candidate: Candidate, cut_bytes: int | None) -> _
             size = cut_bytes or min(size, STATE_PART_BYTES)
         is_held = cut_bytes is None and holds(source, candidate.memory_gib_per_worker)
         parts = cut(source, size)
-        if len(parts) > 1 and (crossing.aggregates is not None or not is_held):
-            return _Route(parts, f"{key}-spread", is_spread=True)
+        spread = _Route(parts, f"{key}-spread", is_spread=True)
+        is_many = len(parts) > 1 and (crossing.aggregates is not None or not is_held)
+        if is_many or _is_begun(prepared, spread):
+            return spread
     return _Route(whole(source), key, is_one=True)
+
+
+def _is_begun(prepared: Prepared, route: _Route) -> bool:
+    """Whether an earlier attempt, perhaps on a smaller cluster, went that way and left receipts."""
+    if prepared.request.fresh:
+        return False
+    return RunFolder(prepared.target, route.attempt_key).agreed_parts() is not None
 
 
 def _stages(prepared: Prepared) -> tuple[JobStage, ...]:
@@ -180,7 +189,7 @@ class _Run:
                 self._client.cancel([future])
                 return receipt
         exc = future.exception()
-        return future.result() if exc is None else exc
+        return exc if isinstance(exc, BaseException) else future.result()
 
     def _submit(self, parts: Sequence[Part]) -> list[tuple[Part, Future[PartReceipt]]]:
         keys = [self._key(part) for part in parts]

@@ -81,7 +81,7 @@ def all_scanned(
 ) -> list[pl.LazyFrame]:
     """A scan of each file, brought together, for as long as ``stack`` is open."""
     managers = [scanned(source, file, directory) for file in files]
-    with ThreadPoolExecutor(STAGERS) as pool:
+    with threads(STAGERS) as pool:
         frames = list(pool.map(lambda manager: manager.__enter__(), managers))
     for manager in managers:
         stack.push(manager)

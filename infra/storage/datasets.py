@@ -46,7 +46,14 @@ from headwater.infra.errors import (
     UnsupportedData,
     first_line,
 )
-from headwater.infra.models import DataRef, DatasetVersion, Drift, Mode, PartFile
+from headwater.infra.models import (
+    TABLE_VERSION,
+    DataRef,
+    DatasetVersion,
+    Drift,
+    Mode,
+    PartFile,
+)
 from headwater.infra.storage.delta_calls import ask_again, may_pass
 from headwater.infra.storage.evolution import (
     Evolved,
@@ -76,6 +83,9 @@ READABLE_FEATURES = frozenset({"timestampNtz", "v2Checkpoint", "vacuumProtocolCh
 
 METADATA_KEY = "headwater"
 """Under which an entry of the log keeps what Headwater tells of a commit."""
+
+_FORMAT_PROPERTY = "headwater.format"
+"""Property of a table whose value is the ``TABLE_VERSION`` that a reader and a writer must know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,14 +183,14 @@ class Dataset:
             UnknownName: The table has no such version.
             UnsupportedData: It uses features that would change what is read.
         """
-        first = self._first_version()
         # Asked for a version far beyond the last, deltalake looks for every one up to it.
-        if version is not None and not first <= version <= self._last_version():
+        if version is not None and not self._first_version() <= version <= self._last_version():
             raise UnknownName.of(
                 "version", str(version), (str(e.version) for e in self.log()), where=str(self)
             )
         table = self._load(version)
-        if table.version() < first:
+        # After the table, which may be created at this moment: then its first entry is there, too.
+        if table.version() < self._first_version():
             return None
         return _snapshot(str(self.uri), table)
 
@@ -405,7 +415,7 @@ class Dataset:
 
     def _load(self, version: int | None = None) -> DeltaTable:
         try:
-            return ask_again(
+            table = ask_again(
                 f"read the log of {self.uri.display}",
                 lambda: DeltaTable(
                     self._fs.delta_uri(self.uri), version=version, storage_options=self._options()
@@ -425,6 +435,8 @@ class Dataset:
                 f"the log of the table {self.uri.display} cannot be read: {first_line(exc)}",
                 hint="check that the table is whole; its log is in _delta_log/",
             ) from exc
+        _require_known_format(self.uri.display, table)
+        return table
 
     def _load_or_create(self, schema: pl.Schema, partition_by: Sequence[str]) -> DeltaTable:
         if not self.exists():
@@ -456,7 +468,11 @@ class Dataset:
             _delta_schema(schema),
             mode="ignore",
             partition_by=list(partition_by),
-            configuration={"delta.checkpointInterval": str(CHECKPOINT_INTERVAL)},
+            configuration={
+                "delta.checkpointInterval": str(CHECKPOINT_INTERVAL),
+                _FORMAT_PROPERTY: str(TABLE_VERSION),
+            },
+            raise_if_key_not_exists=False,  # Delta knows no property of ours
             storage_options=self._options(),
             commit_properties=CommitProperties(
                 custom_metadata={METADATA_KEY: json.dumps({"created": True})},
@@ -559,6 +575,17 @@ def _snapshot(uri: str, table: DeltaTable) -> Snapshot:
         )
     files.sort(key=lambda f: f.path)
     return Snapshot(uri, table.version(), _polars_schema(table), partition_by, tuple(files))
+
+
+def _require_known_format(uri: str, table: DeltaTable) -> None:
+    """Refuse a table that a newer Headwater keeps in another way; others' tables say nothing."""
+    said = table.metadata().configuration.get(_FORMAT_PROPERTY, str(TABLE_VERSION))
+    if not said.isdigit() or int(said) > TABLE_VERSION:
+        raise UnsupportedData(
+            f"the table {uri} was written by a newer Headwater (format {said}), and this one knows"
+            f" formats up to {TABLE_VERSION}",
+            hint="upgrade this one",
+        )
 
 
 def _require_readable(uri: str, table: DeltaTable) -> None:

@@ -633,6 +633,26 @@ class DatasetContract:
         with pytest.raises(UnknownName, match="no version '0'"):
             dataset.snapshot(0)
 
+    def test_a_table_that_is_created_while_it_is_looked_at_has_no_version_yet(
+        self, dataset: Dataset, root: Uri, put: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse() -> None:
+            raise OSError("cut off")
+
+        real, looked = Dataset._load, list[int]()
+
+        def create_first(self: Dataset, version: int | None = None) -> DeltaTable:
+            if not looked:
+                looked.append(1)
+                with pytest.raises(StoreUnavailable):
+                    put(numbers(0, 2), "a", to=Dataset(root))
+            return real(self, version)
+
+        before_first_try(monkeypatch, refuse)
+        monkeypatch.setattr(Dataset, "_load", create_first)
+
+        assert dataset.snapshot() is None
+
     def test_a_table_without_a_version_takes_other_columns(
         self, put: Any, rows: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -740,6 +760,36 @@ class DatasetContract:
 
         with pytest.raises(UnsupportedData, match=f"uses {feature}"):
             dataset.snapshot()
+
+    def test_a_table_of_a_newer_headwater_is_refused_by_name_and_left_alone(
+        self, root: Uri, dataset: Dataset, put: Any
+    ) -> None:
+        write_log(root, table_log([], {"headwater.format": "2"}))
+        before = [ref.uri for ref in open_filesystem(root).list(root / "_delta_log")]
+
+        acts: list[Callable[[], object]] = [
+            dataset.snapshot,
+            dataset.partition_by,
+            lambda: dataset.committed("a"),
+            lambda: open_input([str(root)]),
+            *(lambda mode=mode: put(numbers(0, 1), "a", mode) for mode in Mode),
+        ]
+        for act in acts:
+            with pytest.raises(UnsupportedData, match=r"newer Headwater \(format 2\)") as caught:
+                act()
+            assert "upgrade" in caught.value.hint
+
+        assert [ref.uri for ref in open_filesystem(root).list(root / "_delta_log")] == before
+
+    def test_a_table_says_which_headwater_can_read_it(
+        self, root: Uri, put: Any, rows: Any, dataset: Dataset
+    ) -> None:
+        put(numbers(0, 1), "a")
+        put(pl.DataFrame({"s": ["x"]}), "b")  # overwriting also the columns keeps the property
+
+        fs = open_filesystem(root)
+        table = DeltaTable(fs.delta_uri(root), storage_options=fs.delta_options(root))
+        assert table.metadata().configuration["headwater.format"] == "1"
 
     @pytest.mark.parametrize("damage", [b"no json\n", b'{"add": {}}\n', b"\xff\xfe\n"])
     def test_a_log_that_cannot_be_read_is_named(

@@ -29,7 +29,7 @@ from headwater.infra.errors import (
     UnsupportedData,
     WorkerLost,
 )
-from headwater.infra.models import Candidate, Device, JobRequest, Mode, Plan
+from headwater.infra.models import Candidate, Device, JobRequest, Mode, Plan, StepsText
 from headwater.infra.storage.datasets import Commit, Dataset
 from headwater.infra.storage.inputs import open_input, read_slice
 from headwater.infra.storage.uris import Uri
@@ -634,6 +634,99 @@ def test_an_edited_job_takes_up_nothing(lake: Lake, resumable: Any) -> None:
     assert again.resumed == 0
     lake.commit(prepared, again)
     assert lake.numbers() == list(range(100, 160))
+
+
+PACKAGE = {
+    "jobs_pack/__init__.py": "",
+    "jobs_pack/deep/__init__.py": "from jobs_pack.deep.more import TEN\n",
+    "jobs_pack/deep/more.py": "TEN = 10\n",
+    "jobs_beside.py": "def plus(column):\n    return column + 1\n",
+    "jobs_main.py": """
+import polars as pl
+from jobs_beside import plus
+from jobs_pack.deep import TEN
+
+def own(column):
+    return column * 1
+
+def job(frame, zones):
+    return frame.with_columns(m=own(plus(pl.col("n"))) + TEN).join(zones, on="n", how="left")
+""",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("jobs_main.py", "frame.with_columns", "frame.filter(True).with_columns"),
+        ("jobs_main.py", "column * 1", "column * 2"),
+        ("jobs_beside.py", "+ 1", "+ 2"),
+        ("jobs_pack/deep/more.py", "10", "11"),
+        ("jobs_pack/deep/__init__.py", "more import TEN", "more import TEN as TEN"),
+    ],
+    ids=["the function", "its module", "a module beside", "a package", "how it is imported"],
+)
+def test_a_job_of_other_text_is_another_run(lake: Lake, name: str, old: str, new: str) -> None:
+    lake.put("a.parquet", numbers(0, 3))
+    numbers(0, 3).with_columns(zone=pl.lit("x")).write_parquet(lake.jobs / "zones.parquet")
+    for file, text in PACKAGE.items():
+        (lake.jobs / file).parent.mkdir(parents=True, exist_ok=True)
+        (lake.jobs / file).write_text(text)
+    request: dict[str, Any] = {
+        "job": "jobs_main:job",
+        "sides": (("zones", str(lake.jobs / "zones.parquet")),),
+    }
+    first = lake.prepare(**request)
+    assert lake.prepare(**request).run_key == first.run_key
+
+    assert old in PACKAGE[name]
+    (lake.jobs / name).write_text(PACKAGE[name].replace(old, new))
+
+    assert lake.prepare(**request).run_key != first.run_key
+
+
+STEPS = """
+version = 1
+[[steps]]
+kind = "derive"
+columns = { m = "n + 1" }
+"""
+
+
+@pytest.mark.parametrize("what", ["steps", "side", "partitions", "mode", "source", "version"])
+def test_another_request_takes_up_nothing(lake: Lake, what: str) -> None:
+    lake.put("a.parquet", numbers(0, 3).with_columns(p=pl.lit("x")))
+    side = lake.jobs / "zones.parquet"
+    numbers(0, 3).with_columns(zone=pl.lit("x")).write_parquet(side)
+    plain = lake.job(
+        "jobs_sides", "    return frame.join(zones, on='n', how='left')", signature="frame, zones"
+    )
+    request: dict[str, Any] = {"job": plain, "sides": (("zones", str(side)),)}
+    if what == "steps":
+        request = {"steps": StepsText("steps.toml", STEPS)}
+    if what == "version":
+        for run in range(2):
+            table = pl.DataFrame({"n": [run]})
+            table.write_delta(str(lake.jobs / "table"), mode="append")
+        request = {"sources": (str(lake.jobs / "table"),), "source_version": 0}
+    first = lake.process(lake.prepare(**request))
+    assert lake.process(lake.prepare(**request)).resumed == len(first.receipts) > 0
+
+    match what:
+        case "steps":
+            request["steps"] = StepsText("steps.toml", STEPS.replace("n + 1", "n + 2"))
+        case "side":
+            numbers(0, 3).with_columns(zone=pl.lit("y")).write_parquet(side)
+        case "partitions":
+            request["partition_by"] = ("p",)
+        case "mode":
+            request["mode"] = Mode.APPEND
+        case "source":
+            lake.put("a.parquet", numbers(0, 3).with_columns(p=pl.lit("y")))
+        case "version":
+            request["source_version"] = 1
+
+    assert lake.process(lake.prepare(**request)).resumed == 0
 
 
 # Trying again.

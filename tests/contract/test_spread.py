@@ -17,7 +17,13 @@ from polars.testing import assert_frame_equal
 
 from headwater.infra import clusters
 from headwater.infra.clusters import Cluster
-from headwater.infra.errors import PartFailed, SchemaMismatch, UnsupportedData, ValueLost
+from headwater.infra.errors import (
+    PartFailed,
+    SchemaMismatch,
+    UnsupportedData,
+    ValueLost,
+    WorkerLost,
+)
 from headwater.infra.models import Candidate, Device, JobRequest, Mode, Plan, StepsText
 from headwater.infra.storage.datasets import Dataset
 from headwater.tasks import legs, spread
@@ -100,6 +106,7 @@ STEPS = {
 }
 
 JOBS = """
+import os
 import polars as pl
 from headwater.tasks.jobs import job
 
@@ -110,6 +117,15 @@ def per_key(frame):
 @job(scope="key", keys=["k"])
 def failing(frame):
     return frame.with_columns(pl.col("v").map_batches(broken, pl.Int64, is_elementwise=True))
+
+@job(scope="key", keys=["k"])
+def killing(frame):
+    return frame.with_columns(pl.col("v").map_batches(killed, pl.Int64, is_elementwise=True))
+
+def killed(values):
+    if not values.is_empty():
+        os.kill(os.getpid(), 9)
+    return values
 
 def broken(values):
     return values if values.is_empty() else values[1 // 0]
@@ -156,9 +172,13 @@ class Lake:
             rows(count, i).write_parquet(self.source / f"{i}.parquet", row_group_size=150)
         (root / "jobs_spread.py").write_text(JOBS)
 
-    def prepare(self, target: str, steps: str = "", job: str | None = None) -> Prepared:
+    def prepare(
+        self, target: str, steps: str = "", job: str | None = None, *, fresh: bool = False
+    ) -> Prepared:
         text = StepsText("jobs.toml", f"version = 1\n[[steps]]\n{steps}") if steps else None
-        request = JobRequest((str(self.source),), str(self.root / target), job, steps=text)
+        request = JobRequest(
+            (str(self.source),), str(self.root / target), job, steps=text, fresh=fresh
+        )
         return prepare(request, folder=self.root)
 
     def result(
@@ -296,6 +316,23 @@ def test_a_run_that_is_taken_up_writes_only_what_is_missing(
     assert len(again) + len(written) == len({*again, *written})  # all was there
 
 
+def test_a_cluster_with_room_for_all_goes_on_with_what_a_smaller_one_began(
+    lake: Lake, in_process: Cluster
+) -> None:
+    prepared = lake.prepare("cut", STEPS["deduplicate"])
+    small = process(in_process.client, prepared, in_process.candidate, cut_bytes=SMALL)
+    attempts = prepared.target.path / "_headwater/runs"
+    max(attempts.glob("*/part-*.json")).unlink()
+
+    again = process(in_process.client, prepared, in_process.candidate)
+
+    assert again.resumed == sum(1 for r in small.receipts if r.rows_in == 0) - 1
+    assert [r.rows_out for r in again.receipts] == [r.rows_out for r in small.receipts]
+    assert len(list(attempts.iterdir())) == 1
+    fresh = lake.prepare("cut", STEPS["deduplicate"], fresh=True)
+    assert len(process(in_process.client, fresh, in_process.candidate).receipts) == 1
+
+
 def test_a_lost_worker_costs_time_and_no_rows(lake: Lake, tmp_path: Path) -> None:
     for i in range(20):
         rows(5_000, i).write_parquet(lake.source / f"more-{i}.parquet")
@@ -319,6 +356,15 @@ def test_a_lost_worker_costs_time_and_no_rows(lake: Lake, tmp_path: Path) -> Non
     everything = pl.concat(pl.read_parquet(f) for f in lake.source.iterdir())
     expected = everything.select("k", "v").n_unique()
     assert sum(receipt.rows_out for receipt in processed.receipts) == expected
+
+
+@pytest.mark.trial
+def test_a_job_that_kills_its_workers_between_them_fails_by_name(lake: Lake) -> None:
+    with (
+        clusters.open(Plan((CLUSTERS["two processes"],))) as cluster,
+        pytest.raises(WorkerLost, match=r"killing: its worker died 3 times, probably for lack of"),
+    ):
+        lake.result(cluster, lake.prepare("killed", job="jobs_spread:killing"), SMALL)
 
 
 def test_failures_say_what_failed_and_where(lake: Lake, cluster: Cluster) -> None:

@@ -31,7 +31,7 @@ from headwater.infra.storage.uris import Uri
 
 PARTS = 4
 ROWS_IN_PART = 10
-POINT_SECONDS = 60.0
+POINT_SECONDS = 120.0
 NEVER = 10**6
 
 JOB = """
@@ -231,7 +231,7 @@ class Killed:
         return [*what, *job, "--profile", self.profile, "--json"]
 
     def run(self, to: str) -> Done:
-        return self.cli(*self.command(to), env=self._environment(self.place.url))
+        return self.cli(*self.command(to), env=self._environment(self.place.url), timeout=180)
 
     def _environment(self, url: str) -> dict[str, str]:
         # A part that waits must not take the only thread of the engine.

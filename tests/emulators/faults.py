@@ -30,6 +30,8 @@ class Fault(Enum):
     """The store answers 503 and does nothing."""
     THROTTLED = auto()
     """The store answers 429 and does nothing."""
+    DENIED = auto()
+    """The store answers 403 and does nothing."""
     LOST_ANSWER = auto()
     """The store does its work, and the connection is cut before the answer."""
     CUT_BODY = auto()
@@ -44,7 +46,7 @@ class Fault(Enum):
     """The store does its work, and the answer goes no further."""
 
 
-STATUSES = {Fault.BUSY: 503, Fault.THROTTLED: 429}
+STATUSES = {Fault.BUSY: 503, Fault.DENIED: 403, Fault.THROTTLED: 429}
 
 Choose = Callable[[str, str], Fault]
 """The fault of a request, from its method and its path with the query."""
@@ -87,11 +89,15 @@ def faulty(
         on_held: Called when a request, or its answer, has come to where it is held.
     """
 
+    ended = threading.Event()
+
     class Handler(_Handler):
         target = urlsplit(upstream).netloc
         fault = staticmethod(choose)
-        ended = threading.Event()
-        held = staticmethod(on_held)
+
+        def _hold(self) -> None:
+            on_held()
+            ended.wait()
 
     proxy = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05})
@@ -99,7 +105,7 @@ def faulty(
     try:
         yield f"http://127.0.0.1:{proxy.server_port}"
     finally:
-        Handler.ended.set()
+        ended.set()
         proxy.shutdown()
         proxy.server_close()
         thread.join(STOP_SECONDS)
@@ -109,8 +115,6 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"  # answers to "Expect: 100-continue"
     target: str
     fault: Choose
-    ended: threading.Event
-    held: Callable[[], object]
 
     def _relay(self) -> None:
         self.close_connection = True  # one request each, so that no thread outlives its answer
@@ -161,8 +165,8 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _relay  # noqa: N815  # the server's names
 
     def _hold(self) -> None:
-        type(self).held()
-        self.ended.wait()
+        """Return when the proxy ends."""
+        raise NotImplementedError
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing: what goes wrong shows in the test."""
