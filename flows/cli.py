@@ -206,7 +206,12 @@ def run_etl(
     with console.reporting():
         from pydantic import ValidationError
 
-        from headwater.flows.parameters import EtlParameters, drift_parameters, invalid
+        from headwater.flows.parameters import (
+            EtlParameters,
+            delimiter_of,
+            drift_parameters,
+            invalid,
+        )
         from headwater.flows.run_command import print_receipt
         from headwater.flows.run_command import run_etl as run
 
@@ -223,7 +228,7 @@ def run_etl(
                 **drift_parameters(drift),
                 bad_rows=bad_rows,
                 encoding=encoding,
-                delimiter="\t" if delimiter == "\\t" else delimiter,
+                delimiter=delimiter_of(delimiter),
                 max_expansion=max_expansion,
                 profile=profile,
                 fresh=fresh,
@@ -401,6 +406,11 @@ def steps_check(
         typer.Option("--source", metavar="URI", help="What the steps are for; may be repeated."),
     ],
     side: Side = None,
+    drift: Drifting = "widen",
+    bad_rows: BadRowsOption = BadRows.REFUSE,
+    encoding: Encoding = "utf-8",
+    delimiter: Delimiter = "",
+    max_expansion: Expansion = MAX_EXPANSION,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -410,7 +420,10 @@ def steps_check(
 
     console = Console(json, debug)
     with console.reporting():
-        check_file(file, source, _named(side or []), console)
+        from headwater.flows.parameters import read_options
+
+        read = read_options(drift, bad_rows, encoding, delimiter, max_expansion)
+        check_file(file, source, _named(side or []), console, read=read)
 
 
 @app.command()

@@ -264,6 +264,30 @@ def drift_parameters(text: str) -> DriftParameters:
     return {"columns": dict(written_columns(text))}
 
 
+def read_options(
+    drift: str, bad_rows: BadRows, encoding: str, delimiter: str, max_expansion: int
+) -> ReadOptions:
+    """How the options of a command say that files are read.
+
+    Raises:
+        HeadwaterError: ``drift`` is no policy and no schema.
+    """
+    said = drift_parameters(drift)
+    return ReadOptions(
+        said.get("drift", Drift.WIDEN),
+        tuple(said.get("columns", {}).items()),
+        bad_rows,
+        encoding,
+        delimiter_of(delimiter),
+        max_expansion,
+    )
+
+
+def delimiter_of(text: str) -> str:
+    """A delimiter as a shell's user writes it: ``\\t`` is a tab."""
+    return "\t" if text == "\\t" else text
+
+
 def invalid(error: ValidationError) -> InvalidRequest:
     """The first thing that is wrong with parameters, by the name of its field."""
     first = error.errors()[0]

@@ -11,6 +11,7 @@ import polars as pl
 
 from headwater.flows.console import Console
 from headwater.infra.errors import InvalidRequest, UnknownName
+from headwater.infra.models import ReadOptions
 from headwater.infra.storage.inputs import Input, open_input
 from headwater.infra.storage.types import require_partitionable, stored_schema
 from headwater.tasks.steps.catalog import KINDS
@@ -46,16 +47,24 @@ def show_kind(kind: str, console: Console) -> None:
 
 
 def check_file(
-    path: Path, sources: Sequence[str], side_uris: Mapping[str, str], console: Console
+    path: Path,
+    sources: Sequence[str],
+    side_uris: Mapping[str, str],
+    console: Console,
+    *,
+    read: ReadOptions,
 ) -> None:
     """Print the stages and the result that the steps have on these sources.
+
+    Args:
+        read: How the sources are read.
 
     Raises:
         HeadwaterError: The steps do not fit; nothing was written.
     """
     file = load_steps(path)
     sides = _sides(file, side_uris)
-    source = open_input(sources)
+    source = open_input(sources, read=read)
     schemas = {name: side.schema for name, side in sides.items()}
     compiled = compile_steps(file.steps, source.schema, schemas)
     schema = stored_schema(compiled.schema)

@@ -246,7 +246,7 @@ class Slices:
         """Scans of the part's staged files."""
         source, slices = work.spec.source, self.part.slices
         staged = stage_pieces(work.stack, slices, source, work.tmp, work.needs)
-        frames = [piece.scan(source) for piece in staged]
+        frames = [piece.scan(source, work.spec.device) for piece in staged]
         if self.counted:
             work.receipt = PartReceipt(
                 index=self.part.index,

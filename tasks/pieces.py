@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
-from headwater.infra.models import DataRef, Format, Slice
+from headwater.infra.models import DataRef, Device, Format, Slice
 from headwater.infra.storage.conditions import Bounds, Condition, may_hold, stored_value
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.footers import Footer, footer_of
@@ -40,16 +40,29 @@ class StagedPiece:
     file: StagedFile | None
     spans: tuple[tuple[int, int | None], ...]
 
-    def scan(self, source: Input) -> pl.LazyFrame:
-        """The rows that are left, with all columns; those that nobody needs fail when read."""
+    def scan(self, source: Input, device: Device = Device.CPU) -> pl.LazyFrame:
+        """The rows that are left, with all columns; those that nobody needs fail when read.
+
+        On a GPU worker text is read here, into memory: its one reader is the CPU's, so that every
+        engine gets the same rows.
+        """
         if self.file is None:
             return pl.LazyFrame(schema=source.schema)
-        partition = self.piece.partition
         frames = [
-            read_slice(self.file.path, source, partition=partition, first_row=first, rows=rows)
+            read_slice(
+                self.file.path,
+                source,
+                partition=self.piece.partition,
+                first_row=first,
+                rows=rows,
+                name=Uri.parse(self.piece.ref.uri).display,
+            )
             for first, rows in self.spans
         ]
-        return together(frames, source.schema)
+        frame = together(frames, source.schema)
+        if device is Device.CUDA and source.format in (Format.CSV, Format.JSONL):
+            return frame.collect(engine="streaming").lazy()
+        return frame
 
 
 def stage_pieces(

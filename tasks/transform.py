@@ -131,7 +131,7 @@ def _run_part(part: Part, spec: PartSpec) -> PartReceipt:
             sides = _sides(spec, stack, tmp)
             needs = part_needs(part, spec, sides)
             staged = stage_pieces(stack, part.slices, spec.source, tmp, needs)
-        frames = [piece.scan(spec.source) for piece in staged]
+        frames = [piece.scan(spec.source, spec.device) for piece in staged]
         with phases("transform"):
             rows_in = sum(
                 count_rows(s, frame) for s, frame in zip(part.slices, frames, strict=True)

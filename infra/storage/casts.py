@@ -184,7 +184,10 @@ def parsed(text: pl.Expr, want: pl.DataType) -> pl.Expr:
             moment = spaced.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%z", time_unit="us", strict=False)
             return moment.dt.convert_time_zone(zone or "UTC")
         case pl.Decimal(scale=scale):
-            fits = text.str.contains(rf"^[-+]?(?:\d+(?:\.\d{{0,{scale}}}0*)?|\.\d{{1,{scale}}}0*)$")
+            digits = rf"\d+(?:\.\d{{0,{scale}}}0*)?"
+            if scale:
+                digits += rf"|\.\d{{1,{scale}}}0*"
+            fits = text.str.contains(f"^[-+]?(?:{digits})$")
             return pl.when(fits).then(text).otherwise(None).cast(want, strict=False)
         case _:
             return text.cast(want, strict=False)

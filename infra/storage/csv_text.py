@@ -8,6 +8,7 @@ says.
 from __future__ import annotations
 
 import csv
+import io
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -104,9 +105,10 @@ class CsvReader:
     malformed: list[Malformed] = field(init=False, default_factory=list)
     rows: int = field(init=False, default=0)
     _stream: Stream = field(init=False)
+    _refused: DamagedFile | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self._stream = Stream(self.blocks, TAIL_BYTES)
+        self._stream = Stream(_from_first_line(self.blocks), TAIL_BYTES)
         self.delimiter, self.header = _header(self._stream.peek(), self.delimiter, self.name)
 
     def frames(self, columns: Sequence[str] | None = None) -> Iterator[pl.DataFrame]:
@@ -146,25 +148,28 @@ class CsvReader:
                 if batch.num_rows:
                     yield pl.DataFrame(batch)
         except pa.ArrowInvalid as exc:
-            raise self._damaged(exc) from exc
+            raise self._refused or self._damaged(exc) from exc
         if last is not None and (columns is None or self.header[-1] in columns):
             self._require_closed(last.column(self.header[-1])[-1].as_py())
 
-    def _note(self, row: pa_csv.InvalidRow) -> Literal["skip"]:
+    def _note(self, row: pa_csv.InvalidRow) -> Literal["skip", "error"]:
+        """Called by Arrow, which drops what is raised in here."""
         text = row.text
         if "\n" in text:
-            raise DamagedFile(
+            self._refused = DamagedFile(
                 f"{self.name}: row {row.number} goes over several lines and has"
                 f" {row.actual_columns} fields where the header has {row.expected_columns};"
                 f" a quote may be left open: {text[:60]!r}",
                 hint="mend the quotes of the file there",
             )
-        if len(self.malformed) >= MAX_BAD_ROWS:
-            raise DamagedFile(
+        elif len(self.malformed) >= MAX_BAD_ROWS:
+            self._refused = DamagedFile(
                 f"{self.name} has more than {MAX_BAD_ROWS:,} rows with other fields than its"
                 " header",
                 hint="check the delimiter, and whether its first line is a header",
             )
+        if self._refused is not None:
+            return "error"
         self.malformed.append(
             Malformed(
                 row.number or 0,  # known, as Arrow reads with one thread
@@ -201,34 +206,72 @@ class CsvReader:
 
 def infer(frame: pl.DataFrame, before: Mapping[str, Kinds]) -> dict[str, Kinds]:
     """What the values of ``frame``, and those before it, can be read as."""
-    looked = frame.select(
-        [
-            e.alias(f"{i}:{kind}")
-            for i, name in enumerate(frame.columns)
-            for kind, e in _looks(name, before[name].possible).items()
-        ]
-    ).row(0, named=True)
-    found = {}
-    for i, name in enumerate(frame.columns):
-        possible = frozenset(k for k in before[name].possible if looked[f"{i}:{k}"])
-        found[name] = before[name] & Kinds(possible, bool(looked[f"{i}:seen"]))
+    looks = {n: _first_looks(n, before[n].possible) for n in frame.columns}
+    seen = _looked(frame, looks)
+    # Whole numbers that a float holds, too, need no second look; most columns are such or text.
+    looks = {n: _second_looks(n, before[n].possible, seen[n]) for n in frame.columns}
+    seen = {n: {**seen[n], **found} for n, found in _looked(frame, looks).items()}
+    return {
+        name: before[name]
+        & Kinds(frozenset(k for k in before[name].possible if seen[name].get(k)), found["seen"])
+        for name, found in seen.items()
+    }
+
+
+def _looked(
+    frame: pl.DataFrame, looks: Mapping[str, Mapping[str, pl.Expr]]
+) -> dict[str, dict[str, bool]]:
+    flat = [
+        (name, look, expr.alias(f"{n}"))
+        for n, (name, look, expr) in enumerate(
+            (name, look, expr) for name, all_ in looks.items() for look, expr in all_.items()
+        )
+    ]
+    values = frame.select([expr for *_, expr in flat]).row(0) if flat else ()
+    found: dict[str, dict[str, bool]] = {name: {} for name in looks}
+    for (name, look, _), value in zip(flat, values, strict=True):
+        found[name][look] = bool(value)
     return found
 
 
-def _looks(name: str, possible: frozenset[str]) -> dict[str, pl.Expr]:
+def _given(name: str) -> pl.Expr:
+    """The text; a quoted nothing is no number, but no text in a column of numbers either."""
     text = column_of(name)
-    # A quoted nothing is no number, but no text in a column of numbers either.
-    given = pl.when(text != "").then(text).otherwise(None)
-    whole = given.cast(pl.Int64, strict=False)
-    is_whole = whole.cast(pl.String).eq_missing(given)
-    fits = whole.is_between(-EXACT_IN_FLOAT64, EXACT_IN_FLOAT64)
-    number = given.str.contains(_FRACTION) | given.str.contains(_NO_NUMBER)
-    looks = {
-        INTEGER: is_whole.all(),
-        FLOAT: (given.is_null() | (is_whole & fits) | number).all(),
-        BOOLEAN: (given.is_null() | given.is_in(_BOOLEANS)).all(),
-    }
-    return {k: e for k, e in looks.items() if k in possible} | {"seen": given.is_not_null().any()}
+    return pl.when(text != "").then(text).otherwise(None)
+
+
+def _first_looks(name: str, possible: frozenset[str]) -> dict[str, pl.Expr]:
+    given = _given(name)
+    looks = {"seen": given.is_not_null().any()}
+    if INTEGER in possible:
+        whole = given.cast(pl.Int64, strict=False)
+        looks[INTEGER] = whole.cast(pl.String).eq_missing(given).all()
+        looks["fits"] = _fits(whole).all()
+    return looks
+
+
+def _second_looks(
+    name: str, possible: frozenset[str], first: Mapping[str, bool]
+) -> dict[str, pl.Expr]:
+    is_whole, fits = first.get(INTEGER, False), first.get("fits", False)
+    given = _given(name)
+    looks = {}
+    if FLOAT in possible:
+        whole = given.cast(pl.Int64, strict=False)
+        is_exact = whole.cast(pl.String).eq_missing(given) & _fits(whole)
+        number = given.str.contains(_FRACTION) | given.str.contains(_NO_NUMBER)
+        known = is_whole and fits
+        looks[FLOAT] = pl.lit(True) if known else (given.is_null() | is_exact | number).all()
+    if BOOLEAN in possible:
+        known = is_whole and first["seen"]
+        looks[BOOLEAN] = (
+            pl.lit(False) if known else (given.is_null() | given.is_in(_BOOLEANS)).all()
+        )
+    return looks
+
+
+def _fits(whole: pl.Expr) -> pl.Expr:
+    return whole.is_between(-EXACT_IN_FLOAT64, EXACT_IN_FLOAT64)
 
 
 def typed(
@@ -281,6 +324,22 @@ def lines_of(blocks: Iterator[bytes], delimiter: str, records: Sequence[int]) ->
                     break
         before = reader.line_num
     return found
+
+
+def _from_first_line(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """The blocks without empty lines at the beginning."""
+    begun = False
+    for block in blocks:
+        if kept := block if begun else block.lstrip(b"\r\n"):
+            begun = True
+            yield kept
+
+
+def as_line(values: Sequence[str | None], delimiter: str) -> str:
+    """A row as CSV has it."""
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter, lineterminator="").writerow(values)
+    return text.getvalue()
 
 
 def _lines(blocks: Iterator[bytes]) -> Iterator[str]:

@@ -85,15 +85,13 @@ def wider(one: pl.DataType, other: pl.DataType) -> pl.DataType | None:
         >>> wider(pl.Date(), pl.Int8()) is None
         True
     """
+    if isinstance(one, pl.Datetime) and isinstance(other, pl.Datetime):
+        return _wider_time(one, other)
     if is_lossless(one, other):
         return other
     if is_lossless(other, one):
         return one
     match one, other:
-        case pl.Datetime(time_zone=here), pl.Datetime(time_zone=there):
-            if (here is None) != (there is None):
-                return None
-            return pl.Datetime("us", None if here is None else "UTC" if here != there else here)
         case ((pl.Categorical() | pl.Enum()), (pl.Categorical() | pl.Enum())):
             return pl.String()
         case (
@@ -110,6 +108,16 @@ def wider(one: pl.DataType, other: pl.DataType) -> pl.DataType | None:
             return _wider_number(one, other)
         case _:
             return None
+
+
+def _wider_time(one: pl.Datetime, other: pl.Datetime) -> pl.DataType | None:
+    """Microseconds, in the zone of both or in UTC; a local time is no instant."""
+    here, there = one.time_zone, other.time_zone
+    if (here is None) != (there is None):
+        return None
+    if one == other:
+        return one
+    return pl.Datetime("us", here if here == there else "UTC")
 
 
 def _nests(here: object, there: object, inner: pl.DataType) -> bool:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -193,6 +194,7 @@ def read_footer(fs: Filesystem, ref: DataRef) -> Footer:
         tail = fs.read(ref, ref.size_bytes - needed)
     try:
         metadata = pq.read_metadata(pa.BufferReader(tail))
+        _require_distinct(metadata.schema.to_arrow_schema().names, ref)
         schema = pl.read_parquet_schema(io.BytesIO(tail))
     except (pa.ArrowException, OSError, pl.exceptions.PolarsError) as exc:
         raise DamagedFile(
@@ -218,6 +220,16 @@ def read_footer(fs: Filesystem, ref: DataRef) -> Footer:
         layout,
         tail[max(0, last - (ref.size_bytes - len(tail))) :] if layout is not None else b"",
     )
+
+
+def _require_distinct(names: Sequence[str], ref: DataRef) -> None:
+    """Refuse a Parquet file that has two columns of one name."""
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise UnsupportedData(
+            f"{_display(ref)} has {names.count(twice)} columns named '{twice}'",
+            hint="write the file with a name of its own for each column",
+        )
 
 
 def _value(raw: object, dtype: pl.DataType) -> Value | None:

@@ -282,9 +282,9 @@ def read_slice(
             columns.append(partition_literal(values[column], dtype, column))
             continue
         # Keys of JSON lines may be spelt in two ways, in two files; a line has one of them.
-        spellings = [n for n in have if not strict and n.casefold() == column.casefold()]
-        if column in have and source.format is not Format.JSONL:
-            spellings = [column]
+        spellings = [n for n in have if n.casefold() == column.casefold()]
+        if strict or (column in have and source.format is not Format.JSONL):
+            spellings = [column] if column in have else []
         found = [exact(column_of(n), have[n], dtype, column=column, place=name) for n in spellings]
         missing = pl.lit(None, dtype=dtype)
         columns.append((pl.coalesce(found) if found[1:] else [*found, missing][0]).alias(column))

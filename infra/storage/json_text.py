@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -9,8 +10,11 @@ import polars as pl
 
 from headwater.infra.errors import DamagedFile, SchemaMismatch, first_line
 from headwater.infra.storage.drift import wider
-from headwater.infra.storage.types import as_instance
+from headwater.infra.storage.types import as_instance, column_of
 from headwater.infra.units import MIB
+
+_LONG = re.compile(rb"[:\[,]\s*-?\d{16,}\s*[,}\]]")
+"""A whole number that a Float64 may not hold."""
 
 LINE_BYTES = 64 * MIB
 """The longest line."""
@@ -36,12 +40,18 @@ class JsonReader:
         blocks: The text, in UTF-8, ended by a line feed.
         name: What messages call the file.
         as_text: Keys whose values are kept as their JSON, of whatever kind they are.
+
+    Attributes:
+        bad: Lines that were left out.
+        no_floats: Of each column that has some, the first whole number that no Float64 holds.
+        rows: Rows that were read.
     """
 
     blocks: Iterator[bytes]
     name: str
     as_text: Sequence[str] = ()
     bad: list[BadLine] = field(init=False, default_factory=list)
+    no_floats: dict[str, int] = field(init=False, default_factory=dict)
     rows: int = field(init=False, default=0)
     _line: int = field(init=False, default=0)
 
@@ -56,6 +66,8 @@ class JsonReader:
         """
         for text in self._whole_lines():
             frame = self._read(text, schema)
+            if frame is not None and schema is None:
+                self._look_for_long(text, frame)
             self._line += text.count(b"\n")
             if frame is not None and frame.height:
                 self.rows += frame.height
@@ -76,6 +88,22 @@ class JsonReader:
                     f"{self.name}: a line is longer than {LINE_BYTES // MIB} MiB",
                     hint="write each object on a line of its own",
                 )
+
+    def _look_for_long(self, text: bytes, frame: pl.DataFrame) -> None:
+        """Note whole numbers that would be rounded in a column that has fractions, too."""
+        whole = [n for n, t in frame.schema.items() if t == pl.Int64()]
+        mixed = [n for n, t in frame.schema.items() if t == pl.Float64()]
+        found = frame.select(whole)
+        if mixed and _LONG.search(text):
+            # As text: in this block the engine has made them floats already.
+            raw = pl.read_ndjson(text, schema=pl.Schema(dict.fromkeys(mixed, pl.String())))
+            found = found.hstack(raw.select(pl.all().cast(pl.Int64, strict=False)))
+        for name in found.columns:
+            value = column_of(name)
+            rounded = value.cast(pl.Float64).cast(pl.Int64, strict=False).ne_missing(value)
+            first = found.filter(rounded).head(1)
+            if first.height:
+                self.no_floats.setdefault(name, first[name][0])
 
     def _read(self, text: bytes, schema: pl.Schema | None) -> pl.DataFrame | None:
         if not text.strip():

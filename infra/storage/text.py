@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from headwater.infra.errors import DamagedFile
+from headwater.infra.errors import DamagedFile, UnsupportedData
 from headwater.infra.models import BadRow, BadRows, DataRef, Drift, Format, ReadOptions
 from headwater.infra.storage import csv_text, json_text, unpack
 from headwater.infra.storage.csv_text import CsvReader, Kinds
@@ -38,6 +38,7 @@ class TextFile:
         schema: Columns with the types that the file alone would have.
         rows: Good rows.
         bad: The others.
+        no_floats: Of JSON, columns with a whole number that no Float64 holds, and the first one.
     """
 
     uri: str
@@ -45,6 +46,7 @@ class TextFile:
     rows: int
     bad: tuple[BadRow, ...] = ()
     kinds: tuple[tuple[str, Kinds], ...] = ()
+    no_floats: tuple[tuple[str, int], ...] = ()
 
 
 def scan_text(fs: Filesystem, ref: DataRef, format_: Format, options: ReadOptions) -> TextFile:
@@ -76,7 +78,7 @@ def scan_text(fs: Filesystem, ref: DataRef, format_: Format, options: ReadOption
             f"{display(ref)} is empty: it has not even one object",
             hint="leave it out, or write it with its objects",
         )
-    return TextFile(ref.uri, schema, reader.rows, bad)
+    return TextFile(ref.uri, schema, reader.rows, bad, no_floats=tuple(reader.no_floats.items()))
 
 
 def _scan_csv(
@@ -95,7 +97,7 @@ def _scan_csv(
                 malformed = [m.record for m in reader.malformed]
                 for row in bad.arg_true():
                     record = csv_text.record_of(before + row, malformed)
-                    text = reader.delimiter.join(v or "" for v in frame.row(row))
+                    text = csv_text.as_line(frame.row(row), reader.delimiter)
                     unread.append(csv_text.Malformed(record, reason(row), text))
                     if options.bad_rows is BadRows.REFUSE:
                         break
@@ -165,13 +167,25 @@ def agreed_text(
 
 
 def keys_of(files: Sequence[TextFile]) -> pl.Schema:
-    """Every key of every file of JSON lines, as their values are parsed."""
+    """Every key of every file of JSON lines, as their values are parsed.
+
+    Raises:
+        UnsupportedData: A number would be rounded.
+    """
     keys: dict[str, list[pl.DataType]] = {}
     for file in files:
         for name, dtype in file.schema.items():
             if dtype not in keys.setdefault(name, []):
                 keys[name].append(dtype)
     found = {n: combined(types, json_text.wider_json) for n, types in keys.items()}
+    for file in files:
+        for name, value in file.no_floats:
+            if found[name] == pl.Float64():
+                raise UnsupportedData(
+                    f"column '{name}' holds {value} in {Uri.parse(file.uri).display} and fractions"
+                    " elsewhere, and no Float64 holds both exactly",
+                    hint=f"keep its values as text with --drift '{name}: String'",
+                )
     # Values that no type holds together are kept as their JSON; a given schema then decides.
     return pl.Schema({n: pl.String() if t in (None, pl.Null()) else t for n, t in found.items()})
 

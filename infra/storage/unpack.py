@@ -19,6 +19,7 @@ from headwater.infra.errors import (
     InvalidRequest,
     UnknownName,
     UnsupportedData,
+    first_line,
 )
 from headwater.infra.models import DataRef
 from headwater.infra.storage.filesystems.protocol import Filesystem
@@ -142,7 +143,10 @@ def decoded(blocks: Iterator[bytes], ref: DataRef, encoding: str) -> Iterator[by
             try:
                 text = decoder.decode(data, final)
             except UnicodeDecodeError as exc:
-                raise _not_encoded(ref, encoding, at - waiting + exc.start, exc) from exc
+                said = _where(exc, at - waiting + exc.start)
+                raise _not_encoded(ref, encoding, said) from exc
+            except UnicodeError as exc:  # UTF-16 without the mark that tells its order of bytes
+                raise _not_encoded(ref, encoding, first_line(exc)) from exc
             at += len(data)
             if "\0" in text:
                 raise DamagedFile(
@@ -216,10 +220,14 @@ def _damaged(ref: DataRef, codec: Codec, said: str) -> DamagedFile:
     )
 
 
-def _not_encoded(ref: DataRef, encoding: str, offset: int, exc: UnicodeDecodeError) -> DamagedFile:
+def _where(exc: UnicodeDecodeError, offset: int) -> str:
     byte = exc.object[exc.start : exc.start + 1]
     said = f"byte 0x{byte.hex()} at offset {offset:,}" if byte else f"it ends at offset {offset:,}"
+    return f"{said}: {exc.reason}"
+
+
+def _not_encoded(ref: DataRef, encoding: str, said: str) -> DamagedFile:
     return DamagedFile(
-        f"{display(ref)} is not {encoding} text: {said}: {exc.reason}",
+        f"{display(ref)} is not {encoding} text: {said}",
         hint="say which encoding it has, for example --encoding cp1252 or utf-16",
     )

@@ -12,7 +12,7 @@ from deltalake import DeltaTable
 from tests.contract.datasets import DatasetContract, numbers
 
 from headwater.infra.errors import AccessDenied, StoreUnavailable
-from headwater.infra.models import Mode
+from headwater.infra.models import Drift, Mode
 from headwater.infra.storage.datasets import Dataset
 from headwater.infra.storage.uris import Uri
 
@@ -31,7 +31,7 @@ class TestLocal(DatasetContract):
         (log / left).write_text('{"commitInfo":')
 
         dataset.require_writable()
-        dataset.require_appendable(pl.Schema({"n": pl.Int64}), (), Mode.APPEND)
+        dataset.evolve(pl.Schema({"n": pl.Int64}), (), Mode.APPEND, Drift.STRICT)
         assert not dataset.exists()
         assert dataset.committed("a") is None
         put(numbers(0, 2), "a", Mode.APPEND)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pytest
 from tests.e2e.conftest import Cli, Prefect, require_golden
 from tests.emulators.s3 import Moto
@@ -204,9 +205,79 @@ def test_files_that_differ_are_told_apart(refuse: Refuse, folder: Path) -> None:
     (folder / "data").mkdir()
     for name, column in {"a": "fare", "b": "fares"}.items():
         pl.DataFrame({column: [1]}).write_parquet(folder / "data" / f"{name}.parquet")
-    require_said(refuse("--source", "data"), "b.parquet", "fares")
+    strict = refuse("--source", "data", "--drift", "strict")
+    require_said(strict, "b.parquet", "fares", "--drift widen")
+    pl.DataFrame({"fare": ["x"]}).write_parquet(folder / "data" / "c.parquet")
+    refused = refuse("--source", "data")
+    require_said(refused, "fare: Int64 in", "a.parquet, String in", "c.parquet", "--drift 'fare: ")
     refused = refuse("--source", "in.parquet", "--source", "in.parquet")
     require_said(refused, "in.parquet", "named by two sources")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--drift", "wide"), ("wide", "strict, widen")),
+        (("--drift", "fare: flaot64"), ("flaot64",)),
+        (("--drift", "fares: Float64"), ("fares", "did you mean 'fare'")),
+        (("--drift", "fare: Date"), ("Float64 in", "Date in the schema")),
+        (("--drift", "schema.toml"), ("schema.toml", "no schema file")),
+        (("--encoding", "uft-8"), ("uft-8", "did you mean 'utf-8'")),
+        (("--delimiter", '"'), ("not one character",)),
+    ],
+)
+def test_options_of_reading_that_make_no_sense_are_refused(
+    refuse: Refuse, arguments: tuple[str, ...], said: tuple[str, ...]
+) -> None:
+    require_said(refuse("--source", "in.parquet", *arguments), *said)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("ragged.csv", b"a,b\n1,2\n3\n", ("ragged.csv", "line 3", "--bad-rows skip")),
+        ("open.csv", b'a,b\n1,"2\n3,4\n', ("open.csv", "quote")),
+        ("latin.csv", "a,b\n1,\xe9\n".encode("latin-1"), ("0xe9 at offset 6", "--encoding")),
+        ("wide.csv", "a,b\n1,2\n".encode("utf-16"), ("0xff at offset 0", "utf-16")),
+        ("twice.csv", b"a,b,a\n1,2,3\n", ("twice.csv", "'a' 2 times")),
+        ("case.csv", b"a,A\n1,2\n", ("case.csv", "'a' and 'A'", "--drift strict")),
+        ("bad.jsonl", b'{"a": 1}\nx\n', ("bad.jsonl", "line 2", "--bad-rows")),
+        (
+            "bomb.csv.zst",
+            bytes(pa.compress(b"a,b\n" + b"0,0\n" * 2**25, codec="zstd", asbytes=True)),
+            ("bomb.csv.zst has", "unpacks to more than 64.0 MiB", "--max-expansion"),
+        ),
+    ],
+)
+def test_text_that_cannot_be_read_exactly_is_refused(
+    refuse: Refuse, folder: Path, name: str, data: bytes, said: tuple[str, ...]
+) -> None:
+    (folder / name).write_bytes(data)
+    require_said(refuse("--source", name), *said)
+
+
+def test_files_inside_a_table_are_refused(refuse: Refuse, folder: Path) -> None:
+    pl.DataFrame({"fare": [1]}).write_delta(str(folder / "table"))
+    part = next((folder / "table").glob("*.parquet"))
+    require_said(refuse("--source", str(part)), "lies in the table", str(folder / "table"))
+    require_said(refuse("--source", "table/*.parquet"), "holds tables", "table")
+
+
+def test_table_with_features_that_cannot_be_read_is_refused(refuse: Refuse, folder: Path) -> None:
+    pl.DataFrame({"fare": [1]}).write_delta(str(folder / "table"))
+    log = folder / "table" / "_delta_log" / f"{0:020d}.json"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    features = ["deletionVectors"]
+    for line in lines:
+        if "protocol" in line:
+            line["protocol"] = {
+                "minReaderVersion": 3,
+                "minWriterVersion": 7,
+                "readerFeatures": features,
+                "writerFeatures": features,
+            }
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    require_said(refuse("--source", "table"), "deletionVectors", "cannot read")
 
 
 # --- source and target -----------------------------------------------------------------------
