@@ -47,6 +47,7 @@ from headwater.tasks.transform import (
     failures,
     on_device,
     scratch_folder,
+    whole_frames,
     worker_address,
     write_part,
 )
@@ -182,9 +183,13 @@ def _run_leg(leg: Leg, spec: PartSpec, arrived: object, beside: object) -> tuple
         work = Work(spec, stack, tmp, beside)
 
         def explained(error: BaseException) -> HeadwaterError:
-            known = explained_by(stages, error, work.frames, sides, leg.head.name)
-            if known is None and isinstance(leg.head, Slices):
-                known = explain_part(leg.head.part, spec, error)
+            if isinstance(leg.head, Slices):
+                part = leg.head.part
+                with whole_frames(part, spec, tmp, work.needs, work.frames) as frames:
+                    known = explained_by(stages, error, frames, sides, leg.head.name)
+                known = known or explain_part(part, spec, error)
+            else:
+                known = explained_by(stages, error, work.frames, sides, leg.head.name)
             return known or PartFailed(
                 f"job {spec.job.name} failed on {leg.head.name}: {type(error).__name__}:"
                 f" {first_line(error)}",

@@ -8,7 +8,7 @@ engine cannot run falls back to the CPU and is counted.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -117,9 +117,11 @@ def _run_part(part: Part, spec: PartSpec) -> PartReceipt:
     phases = Phases()
     sides: dict[str, pl.LazyFrame] = {}
     frames: list[pl.LazyFrame] = []
+    needs = EVERYTHING
 
     def explained(error: BaseException) -> HeadwaterError:
-        known = spec.job.explained(error, frames, sides, named(part))
+        with whole_frames(part, spec, tmp, needs, frames) as all_columns:
+            known = spec.job.explained(error, all_columns, sides, named(part))
         return known or explain_part(part, spec, error)
 
     with (
@@ -209,6 +211,23 @@ def part_needs(part: Part, spec: PartSpec, sides: Mapping[str, pl.LazyFrame]) ->
         return conform(spec.job.load()(frame, **sides), spec.result, spec.schema)
 
     return needs_of(plan, spec.source.schema)
+
+
+@contextmanager
+def whole_frames(
+    part: Part, spec: PartSpec, tmp: Path, needs: Needs, frames: Sequence[pl.LazyFrame]
+) -> Iterator[Sequence[pl.LazyFrame]]:
+    """The part's ``frames`` with all columns and rows, for who looks why a plan failed on them.
+
+    Args:
+        needs: What the frames hold now.
+    """
+    if needs == EVERYTHING:
+        yield frames
+        return
+    with ExitStack() as stack:
+        staged = stage_pieces(stack, part.slices, spec.source, tmp)
+        yield [piece.scan(spec.source) for piece in staged]
 
 
 def _sides(spec: PartSpec, stack: ExitStack, tmp: Path) -> dict[str, pl.LazyFrame]:

@@ -13,7 +13,8 @@ from tests.emulators.slow import Proxy, slow
 
 from headwater.infra import clusters
 from headwater.infra.clusters import Cluster
-from headwater.infra.models import Candidate, Device, JobRequest, Plan
+from headwater.infra.errors import ValueLost
+from headwater.infra.models import Candidate, Device, JobRequest, Plan, StepsText
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.uris import Uri
 from headwater.tasks import scan
@@ -22,6 +23,24 @@ from headwater.tasks.process import process
 from headwater.tasks.progress import Processed
 
 ROWS = 200_000
+
+LOSSY = """
+version = 1
+
+[[steps]]
+kind = "cast"
+columns = {c3 = "Int8"}
+
+[[steps]]
+kind = "select"
+columns = ["n", "c3"]
+"""
+
+SORT = """
+[[steps]]
+kind = "sort"
+order_by = ["n"]
+"""
 
 JOBS = """
 import polars as pl
@@ -113,3 +132,15 @@ def test_a_spread_job_takes_what_its_first_leg_reads(run: Run, frame: pl.DataFra
     expected = frame.filter(pl.col("n") < 50_000).group_by("k").agg(pl.col("c1").sum()).sort("k")
     assert rows.sort("k").equals(expected)
     assert sum(r.bytes_read for r in done.receipts) < 0.15 * 8 * 8 * ROWS
+
+
+@pytest.mark.parametrize("then", ["", SORT], ids=["part", "leg"])
+def test_a_failure_is_explained_by_columns_that_were_not_fetched(
+    source: Uri, cluster: Cluster, tmp_path: Path, then: str
+) -> None:
+    steps = StepsText("lossy.toml", LOSSY + then)
+    request = JobRequest((str(source),), str(tmp_path / "lossy"), steps=steps)
+    prepared = prepare(request, folder=tmp_path)
+
+    with pytest.raises(ValueLost, match=r"(?s)step 1 .*c3.*c2"):
+        process(cluster.client, prepared, cluster.candidate, cut_bytes=2**22)
