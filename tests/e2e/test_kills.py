@@ -32,6 +32,7 @@ from headwater.infra.storage.uris import Uri
 PARTS = 4
 ROWS_IN_PART = 10
 POINT_SECONDS = 120.0
+QUIET_SECONDS = 1.0
 NEVER = 10**6
 
 JOB = """
@@ -255,6 +256,14 @@ class Killed:
             require_gone(children)
         assert process.returncode == -signal.SIGKILL
         self.hold.unlink(missing_ok=True)
+        self._await_quiet()
+
+    def _await_quiet(self) -> None:
+        """Return when what the killed process had still sent has come to the store."""
+        before: list[str] | None = None
+        while before != (now := self.left()):
+            before = now
+            time.sleep(QUIET_SECONDS)
 
     def _fault(self, method: str, path: str) -> Fault:
         assert self.point.request is not None

@@ -30,10 +30,7 @@ WRITERS = 2
 FILES = 3
 SCHEMA = pl.Schema({"writer": pl.Int64, "commit": pl.Int64, "row": pl.Int64})
 
-CASES = [
-    pytest.param("local", mode, SECONDS, id=f"{mode}, local")
-    for mode in (Mode.APPEND, Mode.OVERWRITE)
-] + [
+CASES = [pytest.param("local", Mode.APPEND, SECONDS, id="append, local")] + [
     pytest.param(
         store, mode, TRIAL_SECONDS, id=f"{mode}, {store}, a minute", marks=pytest.mark.trial
     )
