@@ -9,8 +9,9 @@ from headwater.flows.receipts import as_text
 from headwater.infra.models import JobRequest
 from headwater.infra.profiles import load_profile
 
-source, target, *job = sys.argv[1:]
-run = EtlRun(JobRequest((source,), target, *job), load_profile("local"))
+source, target = sys.argv[1:3]
+job = sys.argv[3] if len(sys.argv) > 3 else None
+run = EtlRun(JobRequest((source,), target, job), load_profile("local"))
 run.scan()
 run.process()
 run.commit()

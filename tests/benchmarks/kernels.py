@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 from tempfile import TemporaryDirectory
+from typing import cast
 
 import duckdb
 import polars as pl
@@ -172,7 +173,8 @@ def _worker_peak_bytes(source: Path, tmp: str, copies: int) -> int:
     with clusters.open(local_plan(load_profile("local-processes"), no_gpu)) as cluster:
         prepared = prepare(request, folder=HERE.parent.parent)
         process(cluster.client, prepared, cluster.candidate)
-        return max(cluster.client.run(_peak_bytes).values())
+        peaks = cast("dict[str, int]", cluster.client.run(_peak_bytes))
+        return max(peaks.values())
 
 
 def _peak_bytes() -> int:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 from tests.benchmarks.measure import (
     HERE,
@@ -212,7 +212,7 @@ def _s3fs(uris: Sequence[str], columns: Sequence[str] | None) -> int:
 
     def read(uri: str) -> int:
         with store.open(uri) as file:
-            return int(pq.read_table(file, columns=names).num_rows)
+            return int(pq.read_table(cast("IO[bytes]", file), columns=names).num_rows)
 
     with ThreadPoolExecutor(FILES) as pool:
         return sum(pool.map(read, uris))
@@ -229,7 +229,7 @@ def _obstore(uris: Sequence[str], columns: Sequence[str] | None, url: str) -> in
 
     def read(uri: str) -> int:
         file = obstore.open_reader(store, uri.removeprefix(f"s3://{bucket}/"))
-        return int(pq.read_table(file, columns=names).num_rows)
+        return int(pq.read_table(cast("IO[bytes]", file), columns=names).num_rows)
 
     with ThreadPoolExecutor(FILES) as pool:
         return sum(pool.map(read, uris))

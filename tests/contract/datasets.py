@@ -452,7 +452,7 @@ class DatasetContract:
         found = by_polars(root)["racer"]
         assert found.n_unique() == 1
         assert len(found) == found[0] + 1
-        last = max(committed, key=lambda r: r.dataset.version)
+        last = max(committed, key=lambda r: r.dataset.version or 0)
         assert last.dataset.rows == len(found)
 
     def test_a_replacement_takes_what_was_appended_before_it_won(

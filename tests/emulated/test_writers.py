@@ -97,8 +97,9 @@ class Table:
                 self.conflicts += 1
                 continue
             assert done.already is again
-            self.done.setdefault((writer, commit), done.dataset.version)
-            assert self.done[writer, commit] == done.dataset.version
+            version = done.dataset.version
+            assert version is not None
+            assert self.done.setdefault((writer, commit), version) == version
             return done.already
 
     def _files(self, dataset: Dataset, writer: int, commit: int) -> Iterator[PartFile]:

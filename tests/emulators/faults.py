@@ -51,6 +51,9 @@ STATUSES = {Fault.BUSY: 503, Fault.DENIED: 403, Fault.THROTTLED: 429}
 Choose = Callable[[str, str], Fault]
 """The fault of a request, from its method and its path with the query."""
 
+OnHeld = Callable[[], object]
+"""Called when a request, or its answer, has come to where it is held."""
+
 
 class HalfOfAll:
     """Fails every second request, by chance, with one of ``faults``.
@@ -80,24 +83,18 @@ class HalfOfAll:
 
 
 @contextmanager
-def faulty(
-    upstream: str, choose: Choose, on_held: Callable[[], object] = lambda: None
-) -> Iterator[str]:
+def faulty(upstream: str, choose: Choose, on_held: OnHeld = lambda: None) -> Iterator[str]:
     """The address of a proxy in front of ``upstream`` for as long as the body runs.
 
     Args:
         on_held: Called when a request, or its answer, has come to where it is held.
     """
 
-    ended = threading.Event()
-
     class Handler(_Handler):
         target = urlsplit(upstream).netloc
         fault = staticmethod(choose)
-
-        def _hold(self) -> None:
-            on_held()
-            ended.wait()
+        held = (on_held,)
+        ended = threading.Event()
 
     proxy = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05})
@@ -105,7 +102,7 @@ def faulty(
     try:
         yield f"http://127.0.0.1:{proxy.server_port}"
     finally:
-        ended.set()
+        Handler.ended.set()
         proxy.shutdown()
         proxy.server_close()
         thread.join(STOP_SECONDS)
@@ -115,6 +112,8 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"  # answers to "Expect: 100-continue"
     target: str
     fault: Choose
+    held: tuple[OnHeld]
+    ended: threading.Event
 
     def _relay(self) -> None:
         self.close_connection = True  # one request each, so that no thread outlives its answer
@@ -166,7 +165,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _hold(self) -> None:
         """Return when the proxy ends."""
-        raise NotImplementedError
+        self.held[0]()
+        self.ended.wait()
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing: what goes wrong shows in the test."""
