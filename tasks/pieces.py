@@ -136,7 +136,7 @@ def _chosen(piece: Slice, source: Input, needs: Needs) -> _Choice:
     for index, group in enumerate(footer.row_groups):
         start, stop = max(first, piece.first_row), min(first + group.rows, end)
         first += group.rows
-        if start >= stop or not _may_hold(needs.condition, footer, index, values):
+        if start >= stop or not _may_hold(needs.condition, footer, index, values, source):
             continue
         groups.append(index)
         if ends and ends[-1] == start:
@@ -164,12 +164,23 @@ def _constant(text: str | None, dtype: pl.DataType, name: str) -> Bounds:
 
 
 def _may_hold(
-    condition: Condition | None, footer: Footer, row_group: int, values: Mapping[str, Bounds]
+    condition: Condition | None,
+    footer: Footer,
+    row_group: int,
+    values: Mapping[str, Bounds],
+    source: Input,
 ) -> bool:
     if condition is None:
         return True
-    # A folder's value wins over a column of the same name.
-    return may_hold(condition, lambda name: values.get(name) or footer.bounds(row_group, name))
+
+    def bounds(name: str) -> Bounds | None:
+        if name in values:  # a folder's value wins over a column of the same name
+            return values[name]
+        if footer.schema.get(name) != source.schema.get(name):
+            return None  # the file's text of a number may be empty, and so null when it is read
+        return footer.bounds(row_group, name)
+
+    return may_hold(condition, bounds)
 
 
 def _spelled(columns: frozenset[str] | None, footer: Footer) -> frozenset[str] | None:

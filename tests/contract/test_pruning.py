@@ -18,8 +18,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from headwater.infra.models import Slice
+from headwater.infra.models import ReadOptions, Slice
 from headwater.infra.storage import staging
+from headwater.infra.storage.conditions import IsNull
 from headwater.infra.storage.inputs import Input, open_input
 from headwater.tasks.needs import EVERYTHING, Needs, needs_of
 from headwater.tasks.pieces import stage_pieces
@@ -294,3 +295,17 @@ def test_a_plan_needs(name: str) -> None:
     found = needs_of(plan, ORDERED.schema).columns
 
     assert found == (None if columns is None else frozenset(columns))
+
+
+def test_empty_text_that_a_given_schema_reads_as_null_is_not_ruled_out(tmp_path: Path) -> None:
+    """The file's statistics say that no text is null; read as numbers, some of it is."""
+    pl.DataFrame({"n": ["", "7"]}).write_parquet(tmp_path / "a.parquet")
+    given_schema = ReadOptions(columns=(("n", "Int64"),))
+    source = open_input([str(tmp_path / "a.parquet")], read=given_schema)
+    (file,) = source.files
+    needs = Needs(condition=IsNull("n"))
+
+    frame, stack = rows_of(source, needs, tmp_path, Slice(file.ref, 0, file.rows, 0))
+
+    with stack:
+        assert frame.filter(C("n").is_null()).collect().rows() == [(None,)]
