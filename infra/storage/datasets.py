@@ -551,11 +551,16 @@ def part_folder(partition: Sequence[tuple[str, str | None]], root: str = DATA_FO
         >>> part_folder([]), part_folder([("origin", "JFK")], root="")
         ('data', 'origin=JFK')
     """
-    folders = (
-        f"{name}={NULL_FOLDER if text is None else quote(text, safe='')}"
-        for name, text in partition
-    )
+    folders = (f"{name}={_folder_text(text)}" for name, text in partition)
     return "/".join([root, *folders] if root else folders)
+
+
+def _folder_text(text: str | None) -> str:
+    if text is None:
+        return NULL_FOLDER
+    quoted = quote(text, safe="")
+    # Azure drops a dot at the end of a path segment.
+    return f"{quoted[:-1]}%2E" if quoted.endswith(".") else quoted
 
 
 def _snapshot(uri: str, table: DeltaTable) -> Snapshot:
