@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import polars as pl
 import pytest
+from distributed import Worker
 from tests.contract.staging import parquet
+from tests.emulators.faults import Counted, counted
 from tests.emulators.s3 import Moto
-from tests.emulators.slow import Proxy, slow
 
 from headwater.infra import clusters
 from headwater.infra.clusters import Cluster
@@ -23,6 +26,7 @@ from headwater.tasks.process import process
 from headwater.tasks.progress import Processed
 
 ROWS = 200_000
+IDLE_SECONDS = 30
 
 LOSSY = """
 version = 1
@@ -72,18 +76,28 @@ def frame() -> pl.DataFrame:
 
 
 @pytest.fixture
-def store(moto: Moto, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+def store(moto: Moto, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counted]:
     """What all requests go through, and what counts the bytes of the answers."""
-    with slow(moto.url) as proxy:
+    with counted(moto.url) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         yield proxy
+        # Beside a part that failed another may be under way, which the environment is not to be
+        # changed under: its threads open the store by it.
+        end = time.monotonic() + IDLE_SECONDS
+        while any(cast("dict[str, int]", cluster.client.run(threads_at_work)).values()):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+
+def threads_at_work(dask_worker: Worker) -> int:
+    return len(dask_worker.active_threads)
 
 
 Run = Callable[..., tuple[pl.DataFrame, Processed]]
 
 
 @pytest.fixture
-def source(moto: Moto, frame: pl.DataFrame, store: Proxy) -> Uri:
+def source(moto: Moto, frame: pl.DataFrame, store: Counted) -> Uri:
     root = Uri.parse(f"s3://{moto.new_bucket()}/lake")
     fs = open_filesystem(root)
     half = ROWS // 2
@@ -111,7 +125,7 @@ def run(tmp_path: Path, source: Uri, cluster: Cluster, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("cut_bytes", [None, 2**20])
 def test_a_part_takes_the_columns_and_row_groups_of_its_plan(
-    run: Run, frame: pl.DataFrame, store: Proxy, cut_bytes: int | None
+    run: Run, frame: pl.DataFrame, store: Counted, cut_bytes: int | None
 ) -> None:
     stored = 8 * 8 * ROWS
     before = store.sent_bytes

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 from tests.contract.staging import RemoteStagingContract, parquet, wide
-from tests.emulators.faults import Fault, faulty
+from tests.emulators.faults import Fault, counted, faulty
 from tests.emulators.s3 import Moto
-from tests.emulators.slow import slow
 
 from headwater.infra.errors import SourceChanged
 from headwater.infra.storage.filesystems import open_filesystem
@@ -25,7 +24,7 @@ class TestFromS3(RemoteStagingContract):
         self, root: Uri, moto: Moto, directory: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         ref = open_filesystem(root).write(root / "wide.parquet", parquet(wide()))
-        with slow(moto.url) as proxy:
+        with counted(moto.url) as proxy:
             monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
             with stage(ref, ["c1", "c7", "c15"], directory=directory) as staged:
                 first = proxy.sent_bytes

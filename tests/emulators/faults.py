@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import Enum, auto
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -54,6 +55,9 @@ Choose = Callable[[str, str], Fault]
 OnHeld = Callable[[], object]
 """Called when a request, or its answer, has come to where it is held."""
 
+OnAnswer = Callable[[int], object]
+"""Called with the size in bytes of what the store answers."""
+
 
 class HalfOfAll:
     """Fails every second request, by chance, with one of ``faults``.
@@ -83,17 +87,19 @@ class HalfOfAll:
 
 
 @contextmanager
-def faulty(upstream: str, choose: Choose, on_held: OnHeld = lambda: None) -> Iterator[str]:
-    """The address of a proxy in front of ``upstream`` for as long as the body runs.
-
-    Args:
-        on_held: Called when a request, or its answer, has come to where it is held.
-    """
+def faulty(
+    upstream: str,
+    choose: Choose,
+    on_held: OnHeld = lambda: None,
+    on_answer: OnAnswer = lambda _: None,
+) -> Iterator[str]:
+    """The address of a proxy in front of ``upstream`` for as long as the body runs."""
 
     class Handler(_Handler):
         target = urlsplit(upstream).netloc
         fault = staticmethod(choose)
         held = (on_held,)
+        answered = (on_answer,)
         ended = threading.Event()
 
     proxy = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -108,11 +114,38 @@ def faulty(upstream: str, choose: Choose, on_held: OnHeld = lambda: None) -> Ite
         thread.join(STOP_SECONDS)
 
 
+@dataclass
+class Counted:
+    """A proxy that lets all through.
+
+    Attributes:
+        url: Its address.
+        sent_bytes: What the store has sent through it so far, without headers.
+    """
+
+    url: str = ""
+    sent_bytes: int = 0
+
+
+@contextmanager
+def counted(upstream: str) -> Iterator[Counted]:
+    """A proxy in front of ``upstream`` for as long as the body runs, and what comes through it."""
+    proxy, lock = Counted(), threading.Lock()
+
+    def count(size_bytes: int) -> None:
+        with lock:
+            proxy.sent_bytes += size_bytes
+
+    with faulty(upstream, lambda _method, _path: Fault.NONE, on_answer=count) as proxy.url:
+        yield proxy
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"  # answers to "Expect: 100-continue"
     target: str
     fault: Choose
     held: tuple[OnHeld]
+    answered: tuple[OnAnswer]
     ended: threading.Event
 
     def _relay(self) -> None:
@@ -143,6 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
         answer = upstream.getresponse()
         content = answer.read()
         upstream.close()
+        self.answered[0](len(content))
         if fault is Fault.HELD_ANSWER:
             self._hold()
         if fault in (Fault.LOST_ANSWER, Fault.HELD_ANSWER):

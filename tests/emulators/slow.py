@@ -12,8 +12,7 @@ import asyncio
 import sys
 import threading
 import time
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 CHUNK_BYTES = 256 * 1024
@@ -50,29 +49,24 @@ class Proxy:
         ready.set()
         await stop.wait()
         server.close()
-        while self._tasks:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        open_writers = [writer]
+        store_reader, store_writer = await asyncio.open_connection("127.0.0.1", self.upstream)
         try:
-            store_reader, store_writer = await asyncio.open_connection("127.0.0.1", self.upstream)
-            open_writers.append(store_writer)
-            await together(self._ask(reader, store_writer), self._answer(store_reader, writer))
-        except* ConnectionError:
-            pass  # one of both has gone, which the other is told below
+            with suppress(ConnectionError):
+                await asyncio.gather(
+                    self._ask(reader, store_writer), self._answer(store_reader, writer)
+                )
         finally:
-            for one in open_writers:
-                one.close()
-            for one in open_writers:
-                with suppress(ConnectionError):
-                    await one.wait_closed()
+            store_writer.close()
+            writer.close()
 
     async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(CHUNK_BYTES):
@@ -105,32 +99,7 @@ class Proxy:
                 await writer.drain()
             writer.close()
 
-        await together(take(), give())
-
-
-async def together(*works: Coroutine[object, object, None]) -> None:
-    """All of them; where one fails the others are ended, too."""
-    async with asyncio.TaskGroup() as group:
-        for work in works:
-            group.create_task(work)
-
-
-@contextmanager
-def slow(upstream: str, *, delay_seconds: float = 0.0) -> Iterator[Proxy]:
-    """A proxy in front of ``upstream`` for as long as the body runs, in a thread of its own."""
-    proxy = Proxy(int(upstream.rpartition(":")[2]), delay_seconds=delay_seconds)
-    ready = threading.Event()
-    stop = asyncio.Event()
-    with asyncio.Runner() as runner:
-        loop = runner.get_loop()
-        thread = threading.Thread(target=lambda: runner.run(proxy.serve(ready, stop)))
-        thread.start()
-        try:
-            assert ready.wait(STOP_SECONDS)
-            yield proxy
-        finally:
-            loop.call_soon_threadsafe(stop.set)
-            thread.join(STOP_SECONDS)
+        await asyncio.gather(take(), give())
 
 
 if __name__ == "__main__":
