@@ -1,7 +1,7 @@
 """What trials came to, in a file that is committed; what passed on this commit is not run again.
 
 With ``--trial-results FILE`` each trial's outcome goes there as soon as it is known, so that a
-session that is cut off goes on where it stopped. A file is a list of objects with the fields of
+run that is cut off goes on where it stopped. A file is a list of objects with the fields of
 ``Result``. The commit is the last one that changed anything else than that file, so that committing
 the results makes none of them old; of a tree with changes that no commit holds, nothing counts as
 passed.
