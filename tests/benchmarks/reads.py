@@ -219,17 +219,15 @@ def _s3fs(uris: Sequence[str], columns: Sequence[str] | None) -> int:
 
 
 def _obstore(uris: Sequence[str], columns: Sequence[str] | None, url: str) -> int:
-    import obstore
     import pyarrow.parquet as pq
-    from obstore.store import S3Store
+    from obstore.fsspec import FsspecStore
 
     names = None if columns is None else list(columns)
-    bucket, _, _ = uris[0].removeprefix("s3://").partition("/")
-    store = S3Store(bucket, endpoint=url, client_options={"allow_http": True})
+    store = FsspecStore("s3", endpoint=url, client_options={"allow_http": True})
 
     def read(uri: str) -> int:
-        file = obstore.open_reader(store, uri.removeprefix(f"s3://{bucket}/"))
-        return int(pq.read_table(cast("IO[bytes]", file), columns=names).num_rows)
+        with store.open(uri) as file:
+            return int(pq.read_table(cast("IO[bytes]", file), columns=names).num_rows)
 
     with ThreadPoolExecutor(FILES) as pool:
         return sum(pool.map(read, uris))
