@@ -563,6 +563,34 @@ def _folder_text(text: str | None) -> str:
     return f"{quoted[:-1]}%2E" if quoted.endswith(".") else quoted
 
 
+def adding(file: PartFile, now_ms: int, *, changes_data: bool = True) -> AddAction:
+    """What names ``file`` in the log.
+
+    Args:
+        now_ms: When, in milliseconds since 1970.
+        changes_data: Whether its rows are new to the table.
+    """
+    return AddAction(
+        path=file.path,
+        size=file.size_bytes,
+        partition_values=dict(file.partition),
+        modification_time=now_ms,
+        data_change=changes_data,
+        stats=json.dumps({"numRecords": file.rows}),
+    )
+
+
+def removing(file: TableFile, now_ms: int, *, changes_data: bool = True) -> RemoveAction:
+    """What takes ``file`` out of the versions to come; see ``adding``."""
+    return RemoveAction(
+        path=file.path,
+        data_change=changes_data,
+        deletion_timestamp=now_ms,
+        size=file.size_bytes,
+        partition_values=dict(file.partition),
+    )
+
+
 def _snapshot(uri: str, table: DeltaTable) -> Snapshot:
     _require_readable(uri, table)
     actions = pl.DataFrame(table.get_add_actions(flatten=False))
@@ -618,32 +646,14 @@ def _actions(
     table: DeltaTable, files: Sequence[PartFile], mode: Mode
 ) -> list[AddAction | RemoveAction]:
     now_ms = int(time.time() * 1000)
-    added = [
-        AddAction(
-            path=file.path,
-            size=file.size_bytes,
-            partition_values=dict(file.partition),
-            modification_time=now_ms,
-            data_change=True,
-            stats=json.dumps({"numRecords": file.rows}),
-        )
-        for file in files
-    ]
+    added = [adding(file, now_ms) for file in files]
     if mode is not Mode.REPLACE:
         return list(added)
     # Replaced partitions are removed file by file: a filter over several partition columns would
     # also match combinations that the new rows do not have.
     replaced = {file.partition for file in files}
     removed = [
-        RemoveAction(
-            path=old.path,
-            data_change=True,
-            deletion_timestamp=now_ms,
-            size=old.size_bytes,
-            partition_values=dict(old.partition),
-        )
-        for old in _snapshot("", table).files
-        if old.partition in replaced
+        removing(old, now_ms) for old in _snapshot("", table).files if old.partition in replaced
     ]
     return [*added, *removed]
 

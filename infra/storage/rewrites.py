@@ -14,7 +14,14 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from headwater.infra.errors import StoreUnavailable, UnsupportedData, first_line
 from headwater.infra.models import PartFile
-from headwater.infra.storage.datasets import METADATA_KEY, Dataset, Snapshot, TableFile
+from headwater.infra.storage.datasets import (
+    METADATA_KEY,
+    Dataset,
+    Snapshot,
+    TableFile,
+    adding,
+    removing,
+)
 from headwater.infra.storage.filesystems import open_filesystem
 
 REWRITABLE_FEATURES = frozenset(
@@ -98,27 +105,8 @@ def commit_rewrites(
     )
     actions: list[AddAction | RemoveAction] = []
     for rewrite in rewrites:
-        actions += [
-            RemoveAction(
-                path=old.path,
-                data_change=changes_data,
-                deletion_timestamp=now_ms,
-                size=old.size_bytes,
-                partition_values=dict(old.partition),
-            )
-            for old in rewrite.old
-        ]
-        actions += [
-            AddAction(
-                path=new.path,
-                size=new.size_bytes,
-                partition_values=dict(new.partition),
-                modification_time=now_ms,
-                data_change=changes_data,
-                stats=json.dumps({"numRecords": new.rows}),
-            )
-            for new in rewrite.new
-        ]
+        actions += [removing(old, now_ms, changes_data=changes_data) for old in rewrite.old]
+        actions += [adding(new, now_ms, changes_data=changes_data) for new in rewrite.new]
     try:
         table.create_write_transaction(
             actions,
