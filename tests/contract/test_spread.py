@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from distributed import Client, Worker
 from polars.testing import assert_frame_equal
 
 from headwater.infra import clusters
@@ -286,6 +288,23 @@ def test_a_piece_without_rows_gives_nothing(lake: Lake, in_process: Cluster) -> 
         assert (cut.height, len(processed.receipts) > 5) == (0, True)
 
 
+def settle(client: Client) -> None:
+    """Wait until the workers of a cluster have nothing left to do."""
+
+    def busy(dask_worker: Worker) -> bool:
+        state = dask_worker.state
+        return bool(state.all_running_tasks or state.ready)
+
+    def is_busy() -> bool:
+        found: Any = client.run(busy)
+        return any(found.values())
+
+    deadline = time.monotonic() + 30
+    while is_busy():
+        assert time.monotonic() < deadline, "the workers do not come to rest"
+        time.sleep(0.05)
+
+
 def test_a_run_that_is_taken_up_writes_only_what_is_missing(
     lake: Lake, in_process: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,6 +322,7 @@ def test_a_run_that_is_taken_up_writes_only_what_is_missing(
         lake.result(in_process, prepared, SMALL)
     assert not Dataset(prepared.target).committed(prepared.run_key)
 
+    settle(in_process.client)  # a thread's part goes on to its end when its run has failed
     again = list[int]()
     monkeypatch.setattr(
         legs, "write_part", lambda f, index, *args: again.append(index) or real(f, index, *args)
