@@ -84,6 +84,22 @@ class Status(StrEnum):
     INTERRUPTED = "interrupted"
 
 
+class Cloud(StrEnum):
+    """Who sells machines and keeps objects."""
+
+    AWS = "aws"
+    GCP = "gcp"
+    AZURE = "azure"
+
+
+class Market(StrEnum):
+    """How a machine is sold."""
+
+    ON_DEMAND = "on demand"
+    SPOT = "spot"
+    """Cheaper, and taken back by its cloud at any time."""
+
+
 class Device(StrEnum):
     """What a worker computes on."""
 
