@@ -4,6 +4,7 @@
     ├── InvalidRequest        the request itself is wrong
     │   ├── InvalidUri        no such scheme, or a malformed address
     │   ├── UnknownName       a profile, module, function, column or option that does not exist
+    │   ├── PriceUnknown      no price is recorded for what would be bought
     │   ├── Overlap           a source lies in the target, or the target in a source
     │   └── ScopeViolation    a job looks across rows, but its scope is one row at a time
     ├── StorageError          the bytes
@@ -21,6 +22,7 @@
     │   ├── WorkerLost        a part's worker died, again and again
     │   ├── MemoryExhausted   the parts in this process would have taken all memory
     │   └── CommitConflict    other writers kept winning
+    ├── PriceListFailed       a cloud's prices could not be read whole
     └── MissingDependency     a package or device that the request needs is not there
 
 Every error survives ``pickle``: it crosses from worker to driver.
@@ -100,6 +102,10 @@ class UnknownName(InvalidRequest):
         return cls(f"no {kind} '{name}'{place}", hint="; ".join(x for x in (said, hint) if x))
 
 
+class PriceUnknown(InvalidRequest):
+    """No price is recorded for a route, a request or a machine; nothing is guessed instead."""
+
+
 class Overlap(InvalidRequest):
     """A source lies inside the target, or the target inside a source."""
 
@@ -168,6 +174,12 @@ class MemoryExhausted(RunError):
 
 class CommitConflict(RunError):
     """Other writers kept winning the race for the next version."""
+
+
+class PriceListFailed(HeadwaterError):
+    """A cloud's prices could not be read whole; the tables are as they were."""
+
+    retry: ClassVar[Retry] = "later"
 
 
 class MissingDependency(HeadwaterError):

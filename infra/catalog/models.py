@@ -33,7 +33,7 @@ class Offer:
         gpus: GPUs in one machine.
         gpu_memory_gib: Memory of one GPU that programs can use, as measured where that is known,
             else what its maker says.
-        network_gbps: Gigabits per second that the machine is said to reach; ``None`` is unknown.
+        network_gbps: Gigabits per second that the machine is said to keep up; ``None`` is unknown.
         zone: Where the price holds; empty for all zones of the region.
         source: Where the price was read.
         as_of: When; ``None`` where the source does not say.
@@ -77,7 +77,8 @@ class EgressRate:
     Attributes:
         scope: Where the bytes leave: a region, a group of regions, or ``any``.
         to: Kind of destination: ``same region``, ``same continent``, ``other continent``,
-            ``internet``, ``nat``, or a region.
+            ``other region``, ``internet`` (and with it other clouds), ``nat``, or one region or
+            continent by name.
         gb_bytes: Bytes of one "GB" of the tiers.
     """
 
@@ -101,3 +102,4 @@ class RequestPrice:
     usd_per_1000: float
     source: str = ""
     as_of: date | None = None
+    confidence: Confidence = "high"
