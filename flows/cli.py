@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from typer.models import OptionInfo
 
-from headwater.infra.models import MAX_EXPANSION, BadRows, Mode
+from headwater.infra.models import MAX_EXPANSION, BadRows, Cloud, Mode
 
 if TYPE_CHECKING:
     from headwater.flows.parameters import ThenParameters
@@ -28,6 +28,10 @@ app.add_typer(run_app, name="run")
 app.add_typer(data_app, name="data")
 steps_app = typer.Typer(help="Jobs as lists of steps.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(steps_app, name="steps")
+prices_app = typer.Typer(
+    help="What machines and moved bytes cost.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(prices_app, name="prices")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the whole trace of an error.")]
@@ -424,6 +428,70 @@ def steps_check(
 
         read = read_options(drift, bad_rows, encoding, delimiter, max_expansion)
         check_file(file, source, _named(side or []), console, read=read)
+
+
+@prices_app.command("show")
+def prices_show(
+    cloud: Annotated[Cloud | None, typer.Option("--cloud", help="Of this cloud.")] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            "--region", metavar="NAME", help="In this region; with --cloud also what leaves it."
+        ),
+    ] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option("--gpu", metavar="NAME", help="With this GPU, such as A10G; '' for none."),
+    ] = None,
+    market: Annotated[
+        Literal["on-demand", "spot"] | None, typer.Option("--market", help="Sold this way.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Offers at most.")] = 20,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """What machines cost, the cheapest first, and how old the prices are."""
+    from headwater.flows.console import Console
+    from headwater.flows.prices_command import show
+    from headwater.infra.models import Market
+
+    console = Console(json, debug)
+    with console.reporting():
+        sold = {"on-demand": Market.ON_DEMAND, "spot": Market.SPOT}
+        asked = sold[market] if market else None
+        show(console, cloud=cloud, region=region, gpu=gpu, market=asked, limit=limit)
+
+
+@prices_app.command("check")
+def prices_check(json: Json = False, debug: Debug = False) -> None:
+    """Look for prices that cannot be true, in all tables; exit 2 where there are some."""
+    from headwater.flows.console import Console
+    from headwater.flows.prices_command import check
+
+    console = Console(json, debug)
+    with console.reporting():
+        check(console)
+
+
+@prices_app.command("refresh")
+def prices_refresh(
+    cloud: Annotated[
+        list[Cloud] | None, typer.Option("--cloud", help="Of this cloud; may be repeated.")
+    ] = None,
+    source: Annotated[
+        Literal["own", "gpuhunt"],
+        typer.Option("--source", help="The clouds' own lists, or gpuhunt's catalog of them."),
+    ] = "own",
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Read today's prices of machines into the user's own tables, which then hold."""
+    from headwater.flows.console import Console
+    from headwater.flows.prices_command import run_refresh
+
+    console = Console(json, debug)
+    with console.reporting():
+        run_refresh(console, cloud or [], source)
 
 
 @app.command()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 
 from headwater.infra.catalog.models import (
     Confidence,
@@ -268,10 +268,6 @@ def _rows(
                     hint="mend the row",
                 )
             yield table.line_num, dict(zip(header, values, strict=True))
-
-
-Layer = Literal["packaged", "refreshed", "negotiated"]
-"""Whose table a price is in; a later one wins."""
 
 
 def overlay(below: Iterable[Offer], above: Iterable[Offer]) -> list[Offer]:

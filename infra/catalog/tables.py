@@ -192,9 +192,8 @@ def load_catalog(*, refreshed: Path | None = None, negotiated: Path | None = Non
     Raises:
         InvalidRequest: One of the user's tables cannot be read; the row is named.
     """
-    tables = sorted((refreshed or refreshed_folder()).glob("offers-*.csv"))
-    own = negotiated or _negotiated_there()
-    return _load(_stamps(tables), _stamps([own] if own else []))
+    own = negotiated or negotiated_there()
+    return _load(_stamps(refreshed_tables(refreshed)), _stamps([own] if own else []))
 
 
 def refreshed_folder() -> Path:
@@ -202,12 +201,18 @@ def refreshed_folder() -> Path:
     return user_data_path("headwater") / "prices"
 
 
+def refreshed_tables(folder: Path | None = None) -> list[Path]:
+    """The tables in ``folder`` that a refresh wrote; in the user's by default."""
+    return sorted((folder or refreshed_folder()).glob("offers-*.csv"))
+
+
 def negotiated_path() -> Path:
     """Where the user's own prices are, or would be."""
-    return _negotiated_there() or user_config_path("headwater") / NEGOTIATED_NAMES[0]
+    return negotiated_there() or user_config_path("headwater") / NEGOTIATED_NAMES[0]
 
 
-def _negotiated_there() -> Path | None:
+def negotiated_there() -> Path | None:
+    """The file of the user's own prices, where there is one."""
     folder = user_config_path("headwater")
     return next((folder / n for n in NEGOTIATED_NAMES if (folder / n).is_file()), None)
 
