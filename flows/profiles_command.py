@@ -37,7 +37,7 @@ def list_profiles(console: Console) -> None:
             said, valid = load_profile(name).description, True
         except HeadwaterError as exc:
             said, valid = exc.message, False
-        rows.append({"name": name, "description": said, "valid": valid, "file": file.path})
+        rows.append({"name": name, "description": said, "valid": valid, "file": str(file.path)})
     shown = [
         (str(r["name"]), f"{'' if r['valid'] else 'INVALID: '}{r['description']}", str(r["file"]))
         for r in rows
@@ -54,9 +54,11 @@ def show_profile(name: str, console: Console) -> None:
     ]
     said = [v for v in values if v["from"] != DEFAULT or _said(v["value"]) != NOTHING]
     lines = _columns([(str(v["key"]), _said(v["value"]), str(v["from"])) for v in said])
-    silent = ", ".join(str(v["key"]) for v in values if v not in said)
     value = {"name": profile.name, "values": values}
-    console.result(value, f"{lines}\n\nnot said: {silent}")
+    silent = _tables(
+        [str(v["key"]) for v in said], [str(v["key"]) for v in values if v not in said]
+    )
+    console.result(value, f"{lines}\n\nnot said: {', '.join(silent)}")
 
 
 def show_rules(profile: str, console: Console) -> None:
@@ -81,6 +83,12 @@ def _values(profile: ClusterProfile) -> Iterator[tuple[str, object]]:
     dumped = profile.model_dump(mode="json", exclude=OURS)
     tables = {key: value for key, value in dumped.items() if value != {}}
     return leaves(tables)
+
+
+def _tables(said: Sequence[str], silent: Sequence[str]) -> list[str]:
+    """The ``silent`` keys, those of a table of which nothing is said under its name alone."""
+    spoken = {key.split(".")[0] for key in said}
+    return list(dict.fromkeys(k if k.split(".")[0] in spoken else k.split(".")[0] for k in silent))
 
 
 def _plain(rule: Rule[object]) -> object:
