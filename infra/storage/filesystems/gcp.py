@@ -280,7 +280,7 @@ class Gcs(ObjectStore):
             _, _, body = await self._ask("GET", "b/{}", uri.bucket, parameters=parameters)
             asked = "buckets.get"
         except Exception as exc:
-            if self.classify(exc).kind is not Kind.DENIED:
+            if self.classify(exc).kind not in (Kind.DENIED, Kind.NO_CREDENTIALS):
                 raise
             # Who may list the objects may ask for the layout, which says where the bucket is, too.
             _, _, body = await self._ask("GET", "b/{}/storageLayout", uri.bucket)
