@@ -24,6 +24,7 @@ POLICY_VERSION = 1
 """Format of the files; newer ones are refused by name."""
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 Number = TypeVar("Number", int, float)
 
 
@@ -146,10 +147,10 @@ class Cited:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule(Cited, Generic[T]):
+class Rule(Cited, Generic[T_co]):
     """One thing that one policy says."""
 
-    value: T
+    value: T_co
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +204,25 @@ class Rules:
         )
         rules._require_some_place()
         return rules
+
+    @property
+    def every(self) -> tuple[Rule[object], ...]:
+        """All of them, in the order of the attributes."""
+        single = (
+            self.spot,
+            self.max_price_age_days,
+            self.usd_per_hour,
+            self.usd_per_run,
+            self.egress_usd,
+            self.gpus,
+        )
+        return (
+            *self.clouds,
+            *self.regions,
+            *self.instance_families,
+            *self.residency,
+            *(rule for rule in single if rule),
+        )
 
     def denies_place(
         self, cloud: Cloud, region: str, residency: Iterable[Rule[Residence]] = ()

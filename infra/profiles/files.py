@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,12 @@ class ProfileFile:
     """One profile that can be named, not read yet.
 
     Attributes:
-        path: Where it is; what the same name means elsewhere is hidden by it.
+        path: Where it is; files of its name in later places are hidden by it.
         label: What messages call it: its name, or the path that it was asked for by.
     """
 
     name: str
-    path: str
-    text: str
+    path: Path
     label: str
 
 
@@ -48,30 +48,30 @@ def load_profile(name: str, *, folder: Path | None = None) -> ClusterProfile:
             itself, or allows nothing; the message names the key.
     """
     file = _find(name, folder, beside=None)
-    chain = [file]
+    line = [file]
     tables = [_table(file)]
     while parent := tables[-1].get("extends", ""):
-        last = chain[-1]
-        following = _find(parent, folder, beside=Path(last.path).parent)
-        chain.append(following)
-        if following.path in (seen.path for seen in chain[:-1]):
+        last = line[-1]
+        following = _find(parent, folder, beside=last.path.parent)
+        line.append(following)
+        if following.path in (seen.path for seen in line[:-1]):
             raise InvalidRequest(
-                f"cluster profile {file.label} extends itself:"
-                f" {' -> '.join(seen.name for seen in chain)}",
+                f"cluster profile {following.name} extends itself:"
+                f" {' -> '.join(seen.name for seen in line)}",
                 hint=f"change extends in {last.path}; of two files of one name only the first is"
                 " found",
             )
         tables.append(_table(following))
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for step, table in zip(reversed(chain), reversed(tables), strict=True):
+    for step, table in zip(reversed(line), reversed(tables), strict=True):
         own = {key: value for key, value in table.items() if key not in ("version", "extends")}
         merged = _merged(merged, own)
-        origins.update(dict.fromkeys((key for key, _ in leaves(own)), step.path))
+        origins.update(dict.fromkeys((key for key, _ in leaves(own)), str(step.path)))
     own_keys: dict[str, Any] = {
         key: tables[0][key] for key in ("version", "extends") if key in tables[0]
     }
-    origins |= dict.fromkeys(own_keys, file.path)
+    origins |= dict.fromkeys(own_keys, str(file.path))
     given = {"name": file.name, "source": file.label, "origins": origins}
     where = f"cluster profile {file.label}"
     profile = validated(ClusterProfile, {**merged, **own_keys}, where, ours=given)
@@ -86,14 +86,12 @@ def profile_files(folder: Path | None = None) -> dict[str, ProfileFile]:
         folder: Where ``profiles/`` is looked for first; the working folder by default.
     """
     root = resources.files("headwater.profiles")
-    found = [(str(e), e.name, e.read_text("utf-8")) for e in root.iterdir() if _is_profile(e.name)]
-    for place in reversed(_folders(folder)):
-        found += [(str(p), p.name, p.read_text("utf-8")) for p in sorted(place.glob(f"*{SUFFIX}"))]
+    packaged = [Path(str(entry)) for entry in root.iterdir()]
+    folders = [sorted(place.glob(f"*{SUFFIX}")) for place in reversed(_folders(folder))]
     return {
-        name.removesuffix(SUFFIX): ProfileFile(
-            name.removesuffix(SUFFIX), path, text, name.removesuffix(SUFFIX)
-        )
-        for path, name, text in found
+        path.stem: ProfileFile(path.stem, path, path.stem)
+        for path in (*packaged, *chain.from_iterable(folders))
+        if path.suffix == SUFFIX
     }
 
 
@@ -120,8 +118,7 @@ def _find(name: str, folder: Path | None, *, beside: Path | None) -> ProfileFile
         path = (beside or Path()) / Path(name).expanduser()
         if not path.is_file():
             raise NotFound(f"no cluster profile at {path}", hint="check the path")
-        text = path.read_text("utf-8")
-        return ProfileFile(path.stem, str(path.resolve()), text, str(path))
+        return ProfileFile(path.stem, path.resolve(), str(path))
     known = profile_files(folder)
     if name not in known:
         raise UnknownName.of(
@@ -140,14 +137,14 @@ def _folders(folder: Path | None) -> list[Path]:
     ]
 
 
-def _is_profile(name: str) -> bool:
-    return name.endswith(SUFFIX)
-
-
 def _table(file: ProfileFile) -> dict[str, Any]:
     """What one file says, checked by itself, so that a fault is named with its own file."""
     where = f"cluster profile {file.label}"
-    table = parse_table(file.text, where, version=PROFILE_VERSION)
+    try:
+        text = file.path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise InvalidRequest(f"{where} cannot be read: {exc}", hint=f"mend {file.path}") from exc
+    table = parse_table(text, where, version=PROFILE_VERSION)
     given = {"name": file.name, "source": file.label, "origins": {}}
     validated(ClusterProfile, table, where, ours=given)
     return table

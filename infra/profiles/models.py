@@ -160,12 +160,12 @@ class DeclaredLocation(Frozen):
     @field_validator("prefix")
     @classmethod
     def _is_an_address(cls, prefix: str) -> str:
-        if _scheme_of(prefix):
-            return prefix
         try:
-            Uri.parse(prefix)
+            uri = Uri.parse(f"{prefix}any" if _scheme_of(prefix) else prefix)
         except InvalidUri as exc:
             raise ValueError(exc.message) from exc
+        if uri.is_local:
+            raise ValueError("a file of this machine is on this machine")
         return prefix
 
     @property
