@@ -8,9 +8,9 @@ from typing import Literal
 from headwater.infra.planner.models import Flip
 from headwater.infra.planner.offers import Site
 
-STEP = 10.0
-STEPS = 4
-"""Sizes from a ten-thousandth to ten thousand times the inputs' are looked at, one to a decade."""
+STEP = 10**0.5
+STEPS = 6
+"""Sizes from a thousandth to a thousand times the inputs' are looked at, two to a decade."""
 
 PRECISION = 0.005
 """How far from the true size the found one may be, as a share."""
