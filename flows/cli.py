@@ -3,6 +3,7 @@ and refusals come at once."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,7 +13,8 @@ from typer.models import OptionInfo
 from headwater.infra.models import MAX_EXPANSION, BadRows, Cloud, Mode
 
 if TYPE_CHECKING:
-    from headwater.flows.parameters import ThenParameters
+    from headwater.flows.console import Console
+    from headwater.flows.parameters import EtlParameters, ThenParameters
 
 app = typer.Typer(
     name="headwater",
@@ -25,6 +27,10 @@ app = typer.Typer(
 run_app = typer.Typer(help="Run a flow now.", no_args_is_help=True, rich_markup_mode=None)
 data_app = typer.Typer(help="Look after a dataset.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(run_app, name="run")
+plan_app = typer.Typer(
+    help="Tell what a run would cost and where.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(plan_app, name="plan")
 app.add_typer(data_app, name="data")
 steps_app = typer.Typer(help="Jobs as lists of steps.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(steps_app, name="steps")
@@ -152,105 +158,129 @@ def demo(
         run_demo(to, console, folders if clouds else None)
 
 
-@run_app.command("etl")
-def run_etl(
-    source: Annotated[
-        list[str],
-        typer.Option(
-            "--source", metavar="URI", help="File, folder, glob or table to read; may be repeated."
-        ),
-    ],
-    target: Annotated[str, typer.Option("--target", metavar="URI", help="Dataset to write.")],
-    job: Annotated[
-        str | None,
-        typer.Option(
-            "--job",
-            metavar="MODULE:FUNCTION",
-            help="polars.LazyFrame -> polars.LazyFrame, one row at a time. [default: copy]",
-        ),
-    ] = None,
-    steps: Annotated[
-        Path | None,
-        typer.Option("--steps", metavar="FILE", help="TOML file of steps, instead of a job."),
-    ] = None,
-    side: Side = None,
-    partition_by: Annotated[
-        list[str] | None,
-        typer.Option("--partition-by", metavar="COLUMN", help="May be repeated."),
-    ] = None,
-    mode: Annotated[
-        Mode, typer.Option("--mode", help="What happens to the rows that are there.")
-    ] = Mode.OVERWRITE,
-    format_: Annotated[
-        Literal["delta", "parquet"],
-        typer.Option(
-            "--format", help="A Delta table, or plain Parquet in a new folder, without versions."
-        ),
-    ] = "delta",
-    drift: Drifting = "widen",
-    bad_rows: BadRowsOption = BadRows.REFUSE,
-    encoding: Encoding = "utf-8",
-    delimiter: Delimiter = "",
-    max_expansion: Expansion = MAX_EXPANSION,
-    then: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--then",
-            metavar="TARGET=FILE|MODULE:FUNCTION",
-            help="One more table, made from the new version, in the same run; may be repeated.",
-        ),
-    ] = None,
-    profile: Annotated[
-        str, typer.Option("--profile", metavar="NAME", help="Cluster profile: where it runs.")
-    ] = "local",
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Do every part anew, also finished ones.")
-    ] = False,
-    again: Annotated[
-        bool, typer.Option("--again", help="Commit once more what was committed before.")
-    ] = False,
-    json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Read sources, apply a job to each part, commit the result as one version."""
-    from headwater.flows.console import Console
+def _takes_etl(act: Callable[[EtlParameters, Console], None]) -> Callable[..., None]:
+    """A command that takes what describes an `etl` run, and does ``act`` with it."""
 
-    console = Console(json, debug)
-    with console.reporting():
-        from pydantic import ValidationError
+    def command(
+        source: Annotated[
+            list[str],
+            typer.Option(
+                "--source",
+                metavar="URI",
+                help="File, folder, glob or table to read; may be repeated.",
+            ),
+        ],
+        target: Annotated[str, typer.Option("--target", metavar="URI", help="Dataset to write.")],
+        job: Annotated[
+            str | None,
+            typer.Option(
+                "--job",
+                metavar="MODULE:FUNCTION",
+                help="polars.LazyFrame -> polars.LazyFrame, one row at a time. [default: copy]",
+            ),
+        ] = None,
+        steps: Annotated[
+            Path | None,
+            typer.Option("--steps", metavar="FILE", help="TOML file of steps, instead of a job."),
+        ] = None,
+        side: Side = None,
+        partition_by: Annotated[
+            list[str] | None,
+            typer.Option("--partition-by", metavar="COLUMN", help="May be repeated."),
+        ] = None,
+        mode: Annotated[
+            Mode, typer.Option("--mode", help="What happens to the rows that are there.")
+        ] = Mode.OVERWRITE,
+        format_: Annotated[
+            Literal["delta", "parquet"],
+            typer.Option(
+                "--format",
+                help="A Delta table, or plain Parquet in a new folder, without versions.",
+            ),
+        ] = "delta",
+        drift: Drifting = "widen",
+        bad_rows: BadRowsOption = BadRows.REFUSE,
+        encoding: Encoding = "utf-8",
+        delimiter: Delimiter = "",
+        max_expansion: Expansion = MAX_EXPANSION,
+        then: Annotated[
+            list[str] | None,
+            typer.Option(
+                "--then",
+                metavar="TARGET=FILE|MODULE:FUNCTION",
+                help="One more table, made from the new version, in the same run; may be repeated.",
+            ),
+        ] = None,
+        profile: Annotated[
+            str, typer.Option("--profile", metavar="NAME", help="Cluster profile: where it runs.")
+        ] = "local",
+        fresh: Annotated[
+            bool, typer.Option("--fresh", help="Do every part anew, also finished ones.")
+        ] = False,
+        again: Annotated[
+            bool, typer.Option("--again", help="Commit once more what was committed before.")
+        ] = False,
+        json: Json = False,
+        debug: Debug = False,
+    ) -> None:
+        from headwater.flows.console import Console
 
-        from headwater.flows.parameters import (
-            EtlParameters,
-            delimiter_of,
-            drift_parameters,
-            invalid,
-        )
-        from headwater.flows.run_command import print_receipt
-        from headwater.flows.run_command import run_etl as run
+        console = Console(json, debug)
+        with console.reporting():
+            from pydantic import ValidationError
 
-        try:
-            parameters = EtlParameters(
-                sources=source,
-                target=target,
-                job=job,
-                steps_file=steps,
-                sides=_named(side or []),
-                partition_by=[c for text in partition_by or [] for c in text.split(",") if c],
-                mode=mode,
-                format=format_,
-                **drift_parameters(drift),
-                bad_rows=bad_rows,
-                encoding=encoding,
-                delimiter=delimiter_of(delimiter),
-                max_expansion=max_expansion,
-                profile=profile,
-                fresh=fresh,
-                again=again,
-                then=[_follow_up(text) for text in then or []],
+            from headwater.flows.parameters import (
+                EtlParameters,
+                delimiter_of,
+                drift_parameters,
+                invalid,
             )
-        except ValidationError as exc:
-            raise invalid(exc) from exc
-        print_receipt(run(parameters, console), console)
+
+            try:
+                parameters = EtlParameters(
+                    sources=source,
+                    target=target,
+                    job=job,
+                    steps_file=steps,
+                    sides=_named(side or []),
+                    partition_by=[c for text in partition_by or [] for c in text.split(",") if c],
+                    mode=mode,
+                    format=format_,
+                    **drift_parameters(drift),
+                    bad_rows=bad_rows,
+                    encoding=encoding,
+                    delimiter=delimiter_of(delimiter),
+                    max_expansion=max_expansion,
+                    profile=profile,
+                    fresh=fresh,
+                    again=again,
+                    then=[_follow_up(text) for text in then or []],
+                )
+            except ValidationError as exc:
+                raise invalid(exc) from exc
+            act(parameters, console)
+
+    command.__doc__ = act.__doc__
+    return command
+
+
+@run_app.command("etl")
+@_takes_etl
+def run_etl(parameters: EtlParameters, console: Console) -> None:
+    """Read sources, apply a job to each part, commit the result as one version."""
+    from headwater.flows.run_command import print_receipt
+    from headwater.flows.run_command import run_etl as run
+
+    print_receipt(run(parameters, console), console)
+
+
+@plan_app.command("etl")
+@_takes_etl
+def plan_etl(parameters: EtlParameters, console: Console) -> None:
+    """Where a run should go, what it will cost and take, and why not elsewhere; runs nothing."""
+    from headwater.flows.plan_command import plan_etl as plan
+
+    plan(parameters, console)
 
 
 @data_app.command("show")

@@ -18,6 +18,7 @@ from headwater.infra.policies import Cited, Residence, Rule, Rules
 PLACES_NAMED = 3
 """Places of a denial that are named; more are counted."""
 
+UNKNOWN_PRICE = "a price is not recorded, and none is guessed"
 NO_SCHEDULER = "no price of a machine on demand for the scheduler"
 NEVER_ENDS = "spot machines of its kind are taken back faster than the work can be kept"
 
@@ -84,8 +85,10 @@ def deny_before_pricing(denials: Denials, request: PlanRequest, rules: Rules, si
         denials.deny_by(table.day < oldest, age, "the price is older")
     if (gpus := rules.gpus) is not None and request.needs.gpus > gpus.value:
         denials.deny_by(table.gpus > 0, gpus, f"the work needs {request.needs.gpus}")
-    for index, error in sites.unknown.items():
-        denials.deny(table.site == index, error.message, detail=error.hint)
+    if sites.unknown:
+        first = next(iter(sites.unknown.values()))
+        unknown = np.isin(table.site, list(sites.unknown))
+        denials.deny(unknown, UNKNOWN_PRICE, detail=f"{first.message}: {first.hint}")
     missing = [i for i, one in enumerate(table.schedulers) if one is None]
     denials.deny(np.isin(table.site, missing), NO_SCHEDULER)
 

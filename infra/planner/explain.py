@@ -59,9 +59,7 @@ def why_first(plan: PlacementPlan, gather: Gather) -> str:
     )
 
 
-def warnings_of(
-    plan: PlacementPlan, request: PlanRequest, rules: Rules, gather: Gather
-) -> tuple[str, ...]:
+def warnings_of(plan: PlacementPlan, request: PlanRequest, rules: Rules) -> tuple[str, ...]:
     """What may surprise whoever pays."""
     found = [_multi_region(request)]
     if plan.candidates:
@@ -73,8 +71,6 @@ def warnings_of(
             _undated(plan),
             _confidence(plan),
         ]
-    if gather.sites.unknown:
-        found.append(f"{len(gather.sites.unknown)} regions lack a price and are left out")
     return tuple(text for text in found if text)
 
 

@@ -69,7 +69,7 @@ def plan(request: PlanRequest, table: OfferTable, rules: Rules | None = None) ->
     return replace(
         result,
         why=why_first(result, gather),
-        warnings=warnings_of(result, request, rules, gather),
+        warnings=warnings_of(result, request, rules),
     )
 
 
