@@ -63,7 +63,7 @@ class Gather:
         only: frozenset[Site] | None = None,
     ) -> None:
         self.request, self.table, self.rules = request, table, rules
-        self.sites = Sites(request, table)
+        self.sites = Sites(request, table, only)
         nodes, fits = node_counts(request, table)
         if only is not None:
             wanted = np.array([site in only for site in table.sites], bool)

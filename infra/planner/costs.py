@@ -8,7 +8,7 @@ import numpy as np
 
 from headwater.infra.models import Cloud
 from headwater.infra.planner.models import PlanRequest
-from headwater.infra.planner.offers import Flags, Floats, Ints, OfferTable
+from headwater.infra.planner.offers import CLOUDS, Flags, Floats, Ints, OfferTable
 from headwater.infra.planner.sites import Sites
 from headwater.infra.planner.spot import elastic_hours, gang_hours
 from headwater.infra.planner.times import (
@@ -89,9 +89,6 @@ class Priced(Money):
     nat_usd: Floats
 
 
-CLOUDS = tuple(Cloud)
-
-
 def node_counts(request: PlanRequest, table: OfferTable) -> tuple[Floats, Flags]:
     """How many machines of each offer the work needs, and which offers will do at all."""
     needs = request.needs
@@ -109,13 +106,9 @@ def node_counts(request: PlanRequest, table: OfferTable) -> tuple[Floats, Flags]
 def rows_of(request: PlanRequest, table: OfferTable, index: Ints, nodes: Floats) -> Rows:
     """Columns of the offers ``index``; each has a scheduler's price at its site."""
     site, work = table.site[index], request.work
-    of_site = np.array([CLOUDS.index(cloud) for cloud, _ in table.sites], np.int64)
-    cloud = of_site[site]
+    cloud = table.site_cloud[site]
     count = nodes[index]
     networks = Networks.of(table.network_gbps[index], count)
-    scheduler = np.array(
-        [np.nan if one is None else one.usd_per_hour for one in table.schedulers], float
-    )
     gib_hour = np.array([DISK_USD_PER_GIB_MONTH[one] / HOURS_PER_MONTH for one in CLOUDS])
     gpus, vcpus = table.gpus[index], table.vcpus[index]
     if work.unit_hours is None:
@@ -134,7 +127,7 @@ def rows_of(request: PlanRequest, table: OfferTable, index: Ints, nodes: Floats)
         near=networks.near,
         far=networks.far,
         abroad=networks.abroad,
-        usd=count * table.usd[index] + scheduler[site],
+        usd=count * table.usd[index] + table.scheduler_usd[site],
         disks=(count * request.needs.disk_gib + SCHEDULER_DISK_GIB) * gib_hour[cloud],
         start=np.array([START_SECONDS[one] for one in CLOUDS])[cloud],
         least=np.array([BILLED_SECONDS_LEAST[one] for one in CLOUDS])[cloud],

@@ -69,13 +69,15 @@ def deny_before_pricing(denials: Denials, request: PlanRequest, rules: Rules, si
     _require_allowed_output(request, residency)
     if request.output.uri:
         residency = tuple(dict.fromkeys((*residency, *rules.residency_of([request.output.uri]))))
-    _by_code(
-        denials,
-        table.site,
-        len(table.sites),
-        lambda i: rules.denies_place(*table.sites[i], residency),
-    )
-    _by_code(denials, table.type, len(table.types), lambda i: rules.denies_type(table.types[i]))
+    if rules.clouds or rules.regions or residency:
+        _by_code(
+            denials,
+            table.site,
+            len(table.sites),
+            lambda i: rules.denies_place(*table.sites[i], residency),
+        )
+    if rules.instance_families:
+        _by_code(denials, table.type, len(table.types), lambda i: rules.denies_type(table.types[i]))
     for market, which in ((Market.SPOT, table.is_spot), (Market.ON_DEMAND, ~table.is_spot)):
         if (rule := rules.denies_market(market)) is not None:
             denials.deny_by(which, rule)
@@ -89,8 +91,7 @@ def deny_before_pricing(denials: Denials, request: PlanRequest, rules: Rules, si
         first = next(iter(sites.unknown.values()))
         unknown = np.isin(table.site, list(sites.unknown))
         denials.deny(unknown, UNKNOWN_PRICE, detail=f"{first.message}: {first.hint}")
-    missing = [i for i, one in enumerate(table.schedulers) if one is None]
-    denials.deny(np.isin(table.site, missing), NO_SCHEDULER)
+    denials.deny(np.isnan(table.scheduler_usd)[table.site], NO_SCHEDULER)
 
 
 def deny_by_limits(denials: Denials, rules: Rules, rows: Rows, priced: Money) -> None:

@@ -23,6 +23,9 @@ Flags = NDArray[np.bool_]
 Site = tuple[Cloud, str]
 """A cloud and one of its regions."""
 
+CLOUDS = tuple(Cloud)
+"""By their numbers in columns."""
+
 UNDATED = 0
 """Day of an offer whose source gives no date; days are counted as ``date.toordinal``."""
 
@@ -121,6 +124,17 @@ class OfferTable:
         for row in rows[first]:
             found[self.site[row]] = self.offers[row]
         return tuple(found)
+
+    @cached_property
+    def scheduler_usd(self) -> Floats:
+        """Price of each site's scheduler per hour; NaN where there is none."""
+        prices = [np.nan if one is None else one.usd_per_hour for one in self.schedulers]
+        return np.array(prices, float)
+
+    @cached_property
+    def site_cloud(self) -> Ints:
+        """Index of each site's cloud in ``CLOUDS``."""
+        return np.array([CLOUDS.index(cloud) for cloud, _ in self.sites], np.int64)
 
     def egress(self, from_: Site, to: tuple[Cloud | None, str]) -> EgressRate | PriceUnknown:
         """The rate of a way, or the error that says that there is none.

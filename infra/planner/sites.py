@@ -57,19 +57,27 @@ class SiteMoney:
 class Sites:
     """The ways to and from each place of a table, for one request.
 
+    Args:
+        only: Places that are looked at; all by default.
+
     Attributes:
         unknown: By index of the site, the price that is missing there.
     """
 
-    def __init__(self, request: PlanRequest, table: OfferTable) -> None:
+    def __init__(
+        self, request: PlanRequest, table: OfferTable, only: frozenset[Site] | None = None
+    ) -> None:
         self.request = request
         self.sites = table.sites
         self.unknown: dict[int, PriceUnknown] = {}
         self._used = {(one.cloud, one.to): one.moved_bytes for one in request.month_to_date}
-        groups: dict[tuple[object, ...], int] = {}
-        self._groups: list[tuple[Leg, ...]] = []
+        groups: dict[tuple[object, ...], int] = {(): 0}
+        self._groups: list[tuple[Leg, ...]] = [()]
+        self._looked_at = [
+            (i, site) for i, site in enumerate(table.sites) if only is None or site in only
+        ]
         self._group = np.zeros(len(self.sites), np.int64)
-        for index, site in enumerate(self.sites):
+        for index, site in self._looked_at:
             try:
                 legs = self._legs(site, table)
             except PriceUnknown as exc:
@@ -176,7 +184,7 @@ class Sites:
             usd = 0.0 if place is None else _write_usd_per_byte(place, table)
             return np.full(len(self.sites), usd)
         asked = np.zeros(len(self.sites))
-        for index, site in enumerate(self.sites):
+        for index, site in self._looked_at:
             try:
                 asked[index] = _write_usd_per_byte(site, table)
             except PriceUnknown as exc:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 
-from tests.benchmarks import command, kernels, reads
+from tests.benchmarks import command, kernels, planning, reads
 from tests.benchmarks.measure import HERE, Result
 
 RESULTS = HERE / "results.json"
@@ -65,6 +65,9 @@ BENCHMARKS: dict[str, Callable[[], Result | tuple[Result, ...]]] = {
         for whole in (True, False)
     },
     "small_files": reads.small_files,
+    "planning_1500": partial(planning.planning, 1500, 20.0),
+    "planning_94000": partial(planning.planning, 94_000, 100.0),
+    "data_blind": planning.data_blind,
 }
 
 
