@@ -32,7 +32,7 @@ NEGOTIATED_NAMES = ("prices.toml", "prices.csv")
 """Files of the user's own prices, in the user's configuration folder."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Catalog:
     """Prices of machines, moved bytes and requests.
 
