@@ -100,7 +100,7 @@ def test_check_finds_nothing_in_the_packaged_tables(prices: Run) -> None:
     done = prices("check")
 
     assert done.exit_code == 0
-    assert "offers.csv: 1,559 prices, ok" in done.stdout
+    assert "offers.csv: 1,574 prices, ok" in done.stdout
 
 
 def test_check_names_the_rows_that_cannot_be_true_and_exits_2(prices: Run, home: Path) -> None:
