@@ -87,6 +87,7 @@ def test_bytes_to_another_cloud_cost_what_their_tiers_say(
         (GCP, "us-central1", "europe-west4", 0.05, "europe"),
         (GCP, "us-central1", "australia-southeast1", 0.15, "oceania"),
         (GCP, "us-central1", "asia-east1", 0.08, "other continent"),
+        (GCP, "asia-east1", "asia-southeast1", 0.08, "same continent"),
         (GCP, "asia-southeast2", "europe-west1", 0.15, "other continent"),
         (AZURE, "eastus", "westus2", 0.02, "same continent"),
         (AZURE, "eastus", "westeurope", 0.05, "other continent"),
