@@ -44,7 +44,7 @@ def show(
     region: str | None,
     gpu: str | None,
     market: Market | None,
-    limit: int,
+    limit: int | None,
 ) -> None:
     """Print the offers that are as asked, the cheapest first; of one region also its egress.
 
@@ -69,9 +69,10 @@ def show(
         "oldest": _texts(catalog.oldest),
         "newest": _texts(catalog.newest),
     }
-    lines = _table([HEADER, *(_row(offer) for offer in offers[:limit])])
-    if len(offers) > limit:
-        lines.append(f"and {len(offers) - limit:,} more (--limit, or --json for all)")
+    shown = limit or OFFERS_SHOWN
+    lines = _table([HEADER, *(_row(offer) for offer in offers[:shown])])
+    if len(offers) > shown:
+        lines.append(f"and {len(offers) - shown:,} more (--limit, or --json for all)")
     undated = sum(1 for offer in offers if offer.as_of is None)
     dated = sorted(offer.as_of for offer in offers if offer.as_of)
     told = f"prices of {dated[0]} to {dated[-1]}" if dated else ""
