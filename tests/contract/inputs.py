@@ -28,7 +28,8 @@ from headwater.infra.errors import (
 from headwater.infra.models import Drift, Format, ReadOptions
 from headwater.infra.storage import unpack
 from headwater.infra.storage.filesystems import open_filesystem
-from headwater.infra.storage.inputs import Input, open_input, read_slice
+from headwater.infra.storage.inputs import Input, open_input
+from headwater.infra.storage.scans import read_slice
 from headwater.infra.storage.staging import stage
 from headwater.infra.storage.uris import Uri
 
