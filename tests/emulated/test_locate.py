@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import polars as pl
 import pytest
 from tests.emulators.answers import Answer, Recorded, recorded
 from tests.emulators.azure import Azurite
+from tests.emulators.faults import Fault, faulty
 from tests.emulators.gcs import LOCATION, FakeGcs
 from tests.emulators.s3 import Moto
 
@@ -144,6 +146,28 @@ def test_a_table_has_the_size_that_its_log_tells(frankfurt: str) -> None:
     assert (table.size_bytes, table.objects) == (kept.size_bytes, 1)
     assert table.detail.endswith("log of the table, version 1")
     assert (lake.size_bytes, lake.objects) == (kept.size_bytes + 5, 2)
+
+
+def test_of_a_pattern_only_the_folders_that_its_steps_leave_are_listed(
+    moto: Moto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = moto.new_bucket()
+    for year in (2012, 2013):
+        for month in (7, 8):
+            moto.put(bucket, f"t/year={year}/month={month}/a.csv", b"n\n1\n")
+    asked: list[str] = []
+
+    def choose(_method: str, path: str) -> Fault:
+        asked.extend(parse_qs(urlsplit(path).query).get("prefix", []))
+        return Fault.NONE
+
+    with faulty(moto.url, choose) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        (found,) = locate([f"s3://{bucket}/t/year=*/month=7/*.csv"])
+
+    assert (found.size_bytes, found.objects) == (8, 2)
+    years = ("t/year=2012/", "t/year=2013/")
+    assert sorted(asked) == sorted(["t/", *years, *(f"{year}month=7/" for year in years)])
 
 
 def test_what_is_not_there_is_named_beside_what_is(frankfurt: str) -> None:
