@@ -6,6 +6,8 @@ import pickle
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from headwater.infra.errors import InvalidRequest, UnknownName
@@ -129,6 +131,59 @@ def test_a_limit_of_zero_is_a_limit() -> None:
 
     assert some.egress_usd is not None
     assert some.egress_usd.value == 0
+
+
+_PLACES = [
+    (Cloud.AWS, "eu-west-1"),
+    (Cloud.AWS, "us-east-1"),
+    (Cloud.GCP, "europe-west4"),
+    (Cloud.GCP, "us-east1"),
+    (Cloud.AZURE, "westeurope"),
+]
+
+_POLICIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "clouds": st.lists(st.sampled_from([*Cloud]), min_size=1, unique=True),
+        "regions": st.lists(st.sampled_from([r for _, r in _PLACES]), min_size=1, unique=True),
+        "residency": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "prefix": st.sampled_from(["s3://lake", "s3://lake/a", "gs://lake"]),
+                    "regions": st.lists(st.sampled_from([r for _, r in _PLACES]), min_size=1),
+                }
+            ),
+            max_size=2,
+        ),
+        "limits": st.fixed_dictionaries({"usd_per_run": st.integers(0, 9)}),
+    },
+)
+
+
+@given(st.lists(_POLICIES, min_size=1, max_size=3))
+def test_together_they_allow_exactly_what_each_of_them_allows(said: list[dict[str, Any]]) -> None:
+    inputs = ["s3://lake/a/x", "gs://lake/y"]  # below every prefix
+    policies = [policy(str(n), **one) for n, one in enumerate(said)]
+    expected = {
+        region
+        for cloud, region in _PLACES
+        if all(p.clouds is None or cloud in p.clouds for p in policies)
+        and all(p.regions is None or region in p.regions for p in policies)
+        and all(region in held.regions for p in policies for held in p.residency)
+    }
+
+    try:
+        together = rules(*policies)
+        held = together.residency_of(inputs)
+    except InvalidRequest:
+        found = set()
+    else:
+        found = {r for c, r in _PLACES if together.denies_place(c, r, held) is None}
+        limits = [p.limits.usd_per_run for p in policies if p.limits.usd_per_run is not None]
+        least = together.usd_per_run
+        assert (least.value if least else None) == min(limits, default=None)
+
+    assert found == expected
 
 
 @pytest.mark.parametrize(

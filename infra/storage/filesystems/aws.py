@@ -34,7 +34,7 @@ from headwater.infra.storage.filesystems.objects import (
 )
 from headwater.infra.storage.uris import Scheme, Uri
 
-AMAZON_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
+AMAZON_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".api.aws")
 """Ends of the host names of Amazon's own endpoints."""
 
 DEFAULT_REGION = "us-east-1"
