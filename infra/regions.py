@@ -11,6 +11,9 @@ from fnmatch import fnmatchcase
 from headwater.infra.errors import InvalidRequest, UnknownName
 from headwater.infra.models import Cloud
 
+HERE = "here"
+"""Stands in place of a region for this machine and its network, which is in no cloud's."""
+
 REGIONS_AS_OF = "2026-09"
 """When the table was last compared with what the clouds list."""
 

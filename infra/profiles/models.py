@@ -9,14 +9,11 @@ from pydantic import BeforeValidator, Field, field_validator
 from headwater.infra.errors import InvalidUri
 from headwater.infra.models import Cloud
 from headwater.infra.policies import Allowed, Frozen, Policy
-from headwater.infra.regions import cloud_of, require_one_cloud
+from headwater.infra.regions import HERE, cloud_of, require_one_cloud
 from headwater.infra.storage.uris import Uri
 
 PROFILE_VERSION = 1
 """Format of the files; newer ones are refused by name."""
-
-HERE = "here"
-"""Location of a store in this machine's own network: no cloud bills for the bytes it sends."""
 
 ASK = "ask"
 """Location of a store that speaks for its cloud at another address than the cloud's own."""

@@ -239,6 +239,12 @@ def test_three_rules_may_leave_nothing_though_each_two_do() -> None:
         ("s3a://lake/patients/x", True),
         ("s3://lake/", True),
         ("s3://lake/*/2024/*.parquet", True),
+        ("s3://lake/p*/*", True),
+        ("s3://lake/**/x.parquet", True),
+        ("s3://lake/patients/*/x.parquet", True),
+        ("s3://lake/trips-*/2024/*.parquet", False),
+        ("s3://lak*/patients/x", False),
+        ("s3://lake/patients_*/x", False),
         ("s3://lake/patients_public/a", False),
         ("s3://lake/trips/", False),
         ("s3://other/patients/", False),
@@ -287,6 +293,21 @@ def test_inputs_that_no_region_may_hold_together_are_both_named() -> None:
     assert "s3://claims/b: residency 's3://claims'" in caught.value.message
     assert "/etc/us.toml" in caught.value.message
     assert "trips" not in caught.value.message
+
+
+def test_this_machine_is_in_no_region_unless_a_rule_says_here() -> None:
+    here = {"prefix": "s3://lake/a", "regions": ["here", "eu-west-1"]}
+    away = {"prefix": "s3://lake/b", "regions": ["eu-west-1"]}
+    only = {"prefix": "s3://lake/c", "regions": ["here"]}
+    some = rules(policy(clouds=["gcp", "aws"], residency=[here, away, only]))
+
+    assert some.denies_here(some.residency_of(["s3://lake/a/x"])) is None
+    assert some.denies_here(some.residency_of(["s3://lake/c/x"])) is None
+    assert "'s3://lake/b'" in str(some.denies_here(some.residency_of(["s3://lake/b/x"])))
+    assert "'s3://lake/b'" in str(some.denies_here(some.residency_of(["s3://lake/[ab]/x"])))
+    assert some.denies_place(Cloud.AWS, "eu-west-1", some.residency_of(["s3://lake/c"]))
+    with pytest.raises(InvalidRequest, match="no region may hold the data of all"):
+        some.residency_of(["s3://lake/b", "s3://lake/c"])
 
 
 def test_a_container_of_any_account_is_held_by_a_rule_without_one() -> None:
