@@ -88,7 +88,7 @@ def regions_named(patterns: Iterable[str], *, where: str = "") -> frozenset[str]
     for pattern in patterns:
         found = {region for region in every if fnmatchcase(region, pattern.lower())}
         if not found:
-            raise UnknownName.of("region", pattern, every, where=where, hint=_AS_OF)
+            raise UnknownName.of("region", pattern.lower(), every, where=where, hint=_AS_OF)
         named |= found
     return frozenset(named)
 

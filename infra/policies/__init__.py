@@ -5,9 +5,11 @@ from headwater.infra.policies.models import (
     Allowed,
     Frozen,
     Limits,
+    Names,
     Policy,
     Residency,
     Spot,
+    require_prefix,
 )
 from headwater.infra.policies.rules import Cited, Residence, Rule, Rules, in_family
 
@@ -17,6 +19,7 @@ __all__ = [
     "Cited",
     "Frozen",
     "Limits",
+    "Names",
     "Policy",
     "Residence",
     "Residency",
@@ -24,4 +27,5 @@ __all__ = [
     "Rules",
     "Spot",
     "in_family",
+    "require_prefix",
 ]

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+)
 
+from headwater.infra.errors import InvalidUri
 from headwater.infra.models import Cloud
 from headwater.infra.storage.uris import Uri
 
@@ -25,6 +34,35 @@ class Frozen(BaseModel):
     """A value from outside: unknown keys are refused, and nothing changes it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _listed(value: object) -> object:
+    """One name as a list of one."""
+    return (value,) if isinstance(value, str) else value
+
+
+Name = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+Names = Annotated[tuple[Name, ...], BeforeValidator(_listed)]
+"""One name or a list of them."""
+
+
+def require_prefix(prefix: str) -> str:
+    """``prefix``, if it is the address of a bucket or of a folder in one.
+
+    A pattern is refused: as a prefix it would be a folder of that name, and so hold for nothing.
+
+    Raises:
+        ValueError: It is not.
+    """
+    try:
+        uri = Uri.parse(prefix)
+    except InvalidUri as exc:
+        raise ValueError(f"{exc.message}; {exc.hint}") from exc
+    if uri.is_local:
+        raise ValueError(f"'{prefix}' is on one machine, and no bucket")
+    if uri.glob_root is not None or set("*?[") & set(uri.bucket):
+        raise ValueError(f"'{prefix}' is a pattern; a prefix holds for all that is below it")
+    return prefix
 
 
 class Limits(Frozen):
@@ -54,7 +92,7 @@ class Residency(Frozen):
 
     name: str = Field(default="", description="What a denial cites; by default the prefix.")
     prefix: str = Field(description="Address of a bucket, or of a folder in one.")
-    regions: tuple[str, ...] = Field(
+    regions: Names = Field(
         min_length=1,
         description="Names of regions; '*' stands for any text, and 'here' for the machine that"
         " plans, which else is none of them.",
@@ -63,23 +101,21 @@ class Residency(Frozen):
     @field_validator("prefix")
     @classmethod
     def _is_in_a_bucket(cls, prefix: str) -> str:
-        if Uri.parse(prefix).is_local:
-            raise ValueError("residency is for buckets, and this is a file of one machine")
-        return prefix
+        return require_prefix(prefix)
 
 
 class Allowed(Frozen):
     """What a policy and a cluster profile may both say; what is not said is allowed."""
 
-    clouds: tuple[Cloud, ...] | None = Field(
+    clouds: Annotated[tuple[Cloud, ...], BeforeValidator(_listed)] | None = Field(
         default=None, min_length=1, description="Clouds that may be used."
     )
-    regions: tuple[str, ...] | None = Field(
+    regions: Names | None = Field(
         default=None,
         min_length=1,
         description="Regions that may be used, of whichever cloud; '*' stands for any text.",
     )
-    instance_families: tuple[str, ...] | None = Field(
+    instance_families: Names | None = Field(
         default=None,
         min_length=1,
         description="Families of machines: 'g6' (not g6e), 'a2-highgpu', 'Standard_NC*'.",

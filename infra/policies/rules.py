@@ -273,10 +273,12 @@ def _regions(policy: Policy) -> frozenset[str] | None:
 def _residences(policy: Policy) -> Iterable[Rule[Residence]]:
     for rule in policy.residency:
         where = _place(policy, f"residency '{rule.name or rule.prefix}'")
-        regions = regions_named((r for r in rule.regions if r != HERE), where=where)
+        regions = regions_named((r for r in rule.regions if r.lower() != HERE), where=where)
         name = f"residency '{rule.name or rule.prefix}' of {policy.label}"
         yield Rule(
-            name, policy.source, Residence(Uri.parse(rule.prefix), regions, HERE in rule.regions)
+            name,
+            policy.source,
+            Residence(Uri.parse(rule.prefix), regions, HERE in map(str.lower, rule.regions)),
         )
 
 

@@ -28,6 +28,12 @@ def rules(*policies: Policy) -> Rules:
 # What one policy says.
 
 
+def test_one_name_is_a_list_of_one() -> None:
+    assert policy(clouds="aws", regions="eu-west-1", instance_families="g6") == policy(
+        clouds=["aws"], regions=["eu-west-1"], instance_families=["g6"]
+    )
+
+
 def test_nothing_said_allows_everything() -> None:
     free = rules(policy())
 
@@ -96,6 +102,11 @@ def test_a_region_that_does_not_exist_names_the_policy() -> None:
         {"limits": {"usd_per_run": float("nan")}},
         {"residency": [{"prefix": "/data", "regions": ["eu-west-1"]}]},
         {"residency": [{"prefix": "s3://lake", "regions": []}]},
+        # A prefix that could hold for nothing would be a rule that nobody misses.
+        {"residency": [{"prefix": "s3://lake/*/raw", "regions": ["eu-west-1"]}]},
+        {"residency": [{"prefix": "s3://lake-?", "regions": ["eu-west-1"]}]},
+        {"residency": [{"prefix": "s3://", "regions": ["eu-west-1"]}]},
+        {"instance_families": [""]},
     ],
 )
 def test_a_value_that_means_nothing_is_refused(said: dict[str, Any]) -> None:
