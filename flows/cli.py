@@ -32,6 +32,12 @@ prices_app = typer.Typer(
     help="What machines and moved bytes cost.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(prices_app, name="prices")
+profiles_app = typer.Typer(
+    help="What a cluster may look like.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(profiles_app, name="profiles")
+policies_app = typer.Typer(help="What is allowed.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(policies_app, name="policies")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the whole trace of an error.")]
@@ -65,6 +71,9 @@ Expansion = Annotated[
     typer.Option(
         "--max-expansion", metavar="N", min=1, help="How many times its size a file may unpack to."
     ),
+]
+Profile = Annotated[
+    str, typer.Option("--profile", metavar="NAME", help="Cluster profile: where it runs.")
 ]
 Version = Annotated[
     int | None, typer.Option("--version", min=0, help="This version, not the last.")
@@ -494,6 +503,61 @@ def prices_refresh(
     console = Console(json, debug)
     with console.reporting():
         run_refresh(console, cloud or [], source)
+
+
+@app.command("locate")
+def locate_data(
+    uri: Annotated[
+        list[str], typer.Argument(metavar="URI...", help="Files, folders, globs or tables.")
+    ],
+    profile: Profile = "local",
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Where data is (cloud and regions), how much of it, and how that was found."""
+    from headwater.flows.console import Console
+    from headwater.flows.locate_command import locate_all
+
+    console = Console(json, debug)
+    with console.reporting():
+        locate_all(uri, profile, console)
+
+
+@profiles_app.command("list")
+def profiles_list(json: Json = False, debug: Debug = False) -> None:
+    """Every cluster profile that can be named, and its file."""
+    from headwater.flows.console import Console
+    from headwater.flows.profiles_command import list_profiles
+
+    console = Console(json, debug)
+    with console.reporting():
+        list_profiles(console)
+
+
+@profiles_app.command("show")
+def profiles_show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name, or the path of a file.")],
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Every value of a cluster profile, and the file that says it."""
+    from headwater.flows.console import Console
+    from headwater.flows.profiles_command import show_profile
+
+    console = Console(json, debug)
+    with console.reporting():
+        show_profile(name, console)
+
+
+@policies_app.command("show")
+def policies_show(profile: Profile = "local", json: Json = False, debug: Debug = False) -> None:
+    """Every rule that holds here for a cluster profile, and the file that says it."""
+    from headwater.flows.console import Console
+    from headwater.flows.profiles_command import show_rules
+
+    console = Console(json, debug)
+    with console.reporting():
+        show_rules(profile, console)
 
 
 @app.command()

@@ -10,6 +10,7 @@
     ├── StorageError          the bytes
     │   ├── NotFound          no such object, bucket or table
     │   ├── AccessDenied      no credentials, or not allowed
+    │   ├── UnknownLocation   nobody says in which region a bucket is
     │   ├── StoreUnavailable  the store did not answer, or answered "later"
     │   └── SourceChanged     an input is no longer the version that was pinned
     ├── DataError             what the bytes say
@@ -124,6 +125,10 @@ class NotFound(StorageError):
 
 class AccessDenied(StorageError):
     """No credentials were found, or they do not allow the call."""
+
+
+class UnknownLocation(StorageError):
+    """Nobody says in which region a bucket is, and nothing is guessed."""
 
 
 class StoreUnavailable(StorageError):
