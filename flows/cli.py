@@ -485,7 +485,9 @@ def prices_show(
     market: Annotated[
         Literal["on-demand", "spot"] | None, typer.Option("--market", help="Sold this way.")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Offers at most.")] = 20,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Offers at most. [default: 20]")
+    ] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:

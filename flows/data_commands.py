@@ -15,7 +15,8 @@ import polars as pl
 from headwater.flows.console import Console
 from headwater.infra.errors import DamagedFile, InvalidRequest, NotFound, UnknownName
 from headwater.infra.storage.datasets import Dataset, Snapshot
-from headwater.infra.storage.inputs import Input, open_input, read_slice
+from headwater.infra.storage.inputs import Input, open_input
+from headwater.infra.storage.scans import read_slice
 from headwater.infra.storage.staging import stage
 from headwater.infra.storage.uris import Uri
 from headwater.infra.units import human_bytes

@@ -57,7 +57,7 @@ def _as_json(one: Location | NotLocated) -> dict[str, object]:
 
 def _cells(one: Location) -> tuple[str, ...]:
     objects = "1 object" if one.objects == 1 else f"{one.objects:,} objects"
-    how = f"{one.found}: {one.detail}" if one.detail else one.found
+    how = one.detail if one.found == "declared" else f"{one.found}: {one.detail}"
     return Uri.parse(one.uri).display, where(one), human_bytes(one.size_bytes), objects, how
 
 

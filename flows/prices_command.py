@@ -44,7 +44,7 @@ def show(
     region: str | None,
     gpu: str | None,
     market: Market | None,
-    limit: int,
+    limit: int | None,
 ) -> None:
     """Print the offers that are as asked, the cheapest first; of one region also its egress.
 
@@ -66,21 +66,22 @@ def show(
         "offers": [_jsonable(offer) for offer in offers],
         "egress": {name: _jsonable(rate) for name, rate in ways.items()},
         "requests": [_jsonable(price) for price in asked],
-        "oldest": str(catalog.oldest),
-        "newest": str(catalog.newest),
+        "oldest": _texts(catalog.oldest),
+        "newest": _texts(catalog.newest),
     }
-    lines = _table([HEADER, *(_row(offer) for offer in offers[:limit])])
-    if len(offers) > limit:
-        lines.append(f"and {len(offers) - limit:,} more (--limit, or --json for all)")
+    shown = limit or OFFERS_SHOWN
+    lines = _table([HEADER, *(_row(offer) for offer in offers[:shown])])
+    if len(offers) > shown:
+        lines.append(f"and {len(offers) - shown:,} more (--limit, or --json for all)")
     undated = sum(1 for offer in offers if offer.as_of is None)
     dated = sorted(offer.as_of for offer in offers if offer.as_of)
     told = f"prices of {dated[0]} to {dated[-1]}" if dated else ""
     also = f"{undated:,} whose source gives no date" if undated else ""
     lines += ["", f"{len(offers):,} offers: " + ", ".join(text for text in (told, also) if text)]
     if ways:
-        rows = [(name, _tiers(rate), rate.source) for name, rate in ways.items()]
+        rows = [(name, _dated(rate), _tiers(rate)) for name, rate in ways.items()]
         rows += [
-            (f"{price.operation} requests", f"${price.usd_per_1000:g} for 1,000", price.source)
+            (f"{price.operation} requests", _dated(price), f"${price.usd_per_1000:g} for 1,000")
             for price in asked
         ]
         lines += ["", *_table(rows)]
@@ -127,19 +128,19 @@ def run_refresh(console: Console, clouds: Sequence[Cloud], kind: SourceKind) -> 
     value = {
         "refreshed": [{**asdict(one), "path": str(one.path)} for one in done],
         "failed": [
-            {"cloud": cloud, "error": exc.message, "hint": exc.hint} for cloud, exc in failed
+            {"cloud": cloud, "error": error.message, "hint": error.hint} for cloud, error in failed
         ],
     }
     console.result(_texts(value), "\n".join(lines) if lines else "no table was written")
-    for cloud, exc in failed:
-        console.say(f"error: {cloud}: {exc}")
+    for cloud, error in failed:
+        console.say(f"error: {cloud}: {error}")
     if failed:
         sys.exit(EXIT_FAILED)
 
 
 def _sources(kind: SourceKind) -> Mapping[Cloud, PriceSource]:
     if kind == "gpuhunt":
-        from headwater.infra.catalog.sources.gpuhunt import GpuhuntCatalog
+        from headwater.infra.catalog.sources.hunted import GpuhuntCatalog
 
         return dict.fromkeys(Cloud, GpuhuntCatalog())
     from headwater.infra.catalog.sources.aws import AwsPrices
@@ -197,6 +198,10 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
         "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
+
+
+def _dated(price: EgressRate | RequestPrice) -> str:
+    return f"{price.as_of or 'no date'}, confidence {price.confidence}"
 
 
 def _tiers(rate: EgressRate) -> str:

@@ -94,8 +94,8 @@ def _tables(said: Sequence[str], silent: Sequence[str]) -> list[str]:
 def _plain(rule: Rule[object]) -> object:
     """The value of a rule as JSON has it."""
     match rule.value:
-        case Residence(prefix, regions):
-            return {"prefix": str(prefix), "regions": sorted(regions)}
+        case Residence(prefix=prefix, places=places):
+            return {"prefix": str(prefix), "regions": sorted(places)}
         case frozenset() | tuple():
             return sorted(str(item) for item in rule.value)
         case value:

@@ -130,6 +130,7 @@ def _vacuum_value(
         "lost_versions": [list(ends) for ends in plan.lost],
         "kept_runs": plan.kept_runs,
         "left_alone": plan.foreign,
+        "not_looked": plan.not_looked,
         "files": len(garbage),
         "size_bytes": sum(one.ref.size_bytes for one in garbage),
         "kinds": [
@@ -162,6 +163,8 @@ def _vacuum_text(plan: VacuumPlan, garbage: Sequence[Garbage], executed: bool) -
     if plan.kept_runs:
         runs = "1 run" if plan.kept_runs == 1 else f"{plan.kept_runs:,} runs"
         lines.append(f"what {runs} left stays for the grace of {_days(plan.grace)}")
+    if plan.not_looked:
+        lines.append(f"unfinished uploads were not looked for: {plan.not_looked}")
     if not garbage:
         lines.append("there is nothing to remove" if not executed else "nothing was removed")
     elif executed:

@@ -11,6 +11,9 @@ from fnmatch import fnmatchcase
 from headwater.infra.errors import InvalidRequest, UnknownName
 from headwater.infra.models import Cloud
 
+HERE = "here"
+"""Stands in place of a region for this machine and its network, which is in no cloud's."""
+
 REGIONS_AS_OF = "2026-09"
 """When the table was last compared with what the clouds list."""
 
@@ -85,7 +88,7 @@ def regions_named(patterns: Iterable[str], *, where: str = "") -> frozenset[str]
     for pattern in patterns:
         found = {region for region in every if fnmatchcase(region, pattern.lower())}
         if not found:
-            raise UnknownName.of("region", pattern, every, where=where, hint=_AS_OF)
+            raise UnknownName.of("region", pattern.lower(), every, where=where, hint=_AS_OF)
         named |= found
     return frozenset(named)
 

@@ -31,14 +31,12 @@ from headwater.tasks.arrow import pack, unpack
 from headwater.tasks.exchange import buckets_by_key, shares, taken
 from headwater.tasks.memory import under_way
 from headwater.tasks.needs import EVERYTHING, Needs, needs_of
-from headwater.tasks.pieces import bytes_taken, might_leave_out, stage_pieces
+from headwater.tasks.pieces import bytes_taken, might_leave_out, scan_pieces, stage_pieces
 from headwater.tasks.progress import MAX_TRIES
 from headwater.tasks.read import (
-    count_rows,
-    held_sides,
-    release_sides,
     together,
 )
+from headwater.tasks.sides import held_sides, release_sides
 from headwater.tasks.stages import JobStage, RowOrder, explained_by
 from headwater.tasks.transform import (
     PartSpec,
@@ -249,14 +247,14 @@ class Slices:
 
     def open(self, arrived: object, work: Work) -> list[pl.LazyFrame]:  # noqa: ARG002
         """Scans of the part's staged files."""
-        source, slices = work.spec.source, self.part.slices
-        staged = stage_pieces(work.stack, slices, source, work.tmp, work.needs)
-        frames = [piece.scan(source, work.spec.device) for piece in staged]
+        source = work.spec.source
+        staged = stage_pieces(work.stack, self.part.slices, source, work.tmp, work.needs)
+        frames, rows = scan_pieces(staged, source, work.spec.device, counted=self.counted)
         if self.counted:
             work.receipt = PartReceipt(
                 index=self.part.index,
                 files=(),
-                rows_in=sum(count_rows(s, f) for s, f in zip(slices, frames, strict=True)),
+                rows_in=rows,
                 rows_out=0,
                 bytes_read=bytes_taken(staged),
                 bytes_written=0,

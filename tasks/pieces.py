@@ -6,24 +6,27 @@ row the plan uses. A row group that cannot is skipped: its rows count as read, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import polars as pl
+import pyarrow.parquet as pq
 
 from headwater.infra.models import DataRef, Device, Format, Slice
 from headwater.infra.storage.conditions import Bounds, Condition, may_hold, stored_value
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.footers import Footer, footer_of
-from headwater.infra.storage.inputs import Input, read_slice
+from headwater.infra.storage.inputs import Input
 from headwater.infra.storage.retries import threads
+from headwater.infra.storage.scans import alike, read_alike, read_slice
 from headwater.infra.storage.staging import STAGERS, StagedFile, Wanted, has_footer, stage_all
 from headwater.infra.storage.types import partition_literal
 from headwater.infra.storage.uris import Uri
 from headwater.tasks.needs import EVERYTHING, Needs
-from headwater.tasks.read import together
+from headwater.tasks.read import count_rows, together
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,51 @@ class StagedPiece:
         if device is Device.CUDA and source.format in (Format.CSV, Format.JSONL):
             return frame.collect(engine="streaming").lazy()
         return frame
+
+
+def scan_pieces(
+    staged: Iterable[StagedPiece],
+    source: Input,
+    device: Device = Device.CPU,
+    *,
+    counted: bool = True,
+) -> tuple[list[pl.LazyFrame], int]:
+    """Scans of all pieces, in their order, and the number of rows of their slices.
+
+    Whole Parquet files that follow each other and have the same columns come as one scan: where
+    rows keep their order, the engine's time grows with the square of the number of scans.
+
+    Args:
+        counted: Count the rows where the scan of the input did not; else those count as none.
+    """
+    frames: list[pl.LazyFrame] = []
+    rows = 0
+    for shape, run in groupby(staged, lambda piece: _shape(piece, source)):
+        pieces = list(run)
+        if shape is not None:
+            paths = [piece.file.path for piece in pieces if piece.file is not None]
+            frames.append(read_alike(paths, source, partition=pieces[0].piece.partition))
+            rows += sum(piece.piece.rows or 0 for piece in pieces)
+            continue
+        for piece in pieces:
+            frame = piece.scan(source, device)
+            rows += count_rows(piece.piece, frame) if counted else 0
+            if piece.file is not None:
+                frames.append(frame)
+    return frames, rows
+
+
+def _shape(piece: StagedPiece, source: Input) -> Hashable | None:
+    """What a whole Parquet file has in common with others that one scan reads; else ``None``."""
+    if piece.file is None or piece.piece.rows is None or len(piece.spans) != 1:
+        return None
+    if source.format not in (Format.PARQUET, Format.DELTA):
+        return None
+    ((first, rows),) = piece.spans
+    path = piece.file.path
+    if first or (rows is not None and rows != pq.read_metadata(path).num_rows):
+        return None
+    return alike(path, source, partition=piece.piece.partition)
 
 
 def stage_pieces(

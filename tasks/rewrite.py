@@ -14,8 +14,9 @@ from headwater.infra.errors import DamagedFile, NotFound, first_line
 from headwater.infra.models import Format, PartFile
 from headwater.infra.storage.datasets import Dataset, Snapshot, TableFile
 from headwater.infra.storage.filesystems import open_filesystem
-from headwater.infra.storage.inputs import Input, read_slice
+from headwater.infra.storage.inputs import Input
 from headwater.infra.storage.retries import threads
+from headwater.infra.storage.scans import read_slice
 from headwater.infra.storage.staging import stage
 from headwater.infra.storage.uris import Uri
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import polars as pl
 
 from headwater.infra.errors import InvalidRequest
-from headwater.infra.models import Part, Slice
+from headwater.infra.models import Format, Part, Slice
 from headwater.infra.storage.inputs import Input, InputFile
 from headwater.infra.storage.types import partition_literal
 from headwater.infra.units import GIB, MIB, human_bytes
@@ -24,6 +24,10 @@ grows so would a worker's memory, what a lost one costs to do again, and the ste
 STATE_PART_BYTES = 64 * MIB
 """The most that a part has of which only the states of groups are kept: no file is made of it, so
 nothing is lost by a small one, and while one is read it is several times in memory."""
+
+MAX_PART_SCANS = 256
+"""The most scans in a part: where rows keep their order, the engine's time for them grows with the
+square of their number. Parquet files of one partition take one together."""
 
 MEMORY_SHARE = 8
 """A part may be this fraction of the memory of one thread: decoding and a join's output can each
@@ -114,12 +118,14 @@ def cut(source: Input, target_bytes: int) -> tuple[Part, ...]:
     """
     parts: list[Part] = []
     slices: list[Slice] = []
-    size = 0
+    size = scans = 0
+    is_text = source.format in (Format.CSV, Format.JSONL)
     for piece in _pieces(source, target_bytes):
-        if slices and size + piece.size_bytes > target_bytes:
-            parts.append(Part(len(parts), tuple(slices)))
-            slices, size = [], 0
         last = slices[-1] if slices else None
+        scans += last is None or is_text or piece.partition != last.partition
+        if slices and (size + piece.size_bytes > target_bytes or scans > MAX_PART_SCANS):
+            parts.append(Part(len(parts), tuple(slices)))
+            slices, size, scans, last = [], 0, 1, None
         if last is not None and _continues(last, piece):
             slices[-1] = _joined(last, piece)
         else:

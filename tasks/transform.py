@@ -33,16 +33,14 @@ from headwater.tasks.gpu import on_gpu
 from headwater.tasks.jobs import Job
 from headwater.tasks.memory import under_way
 from headwater.tasks.needs import EVERYTHING, Needs, needs_of
-from headwater.tasks.pieces import bytes_taken, might_leave_out, stage_pieces
+from headwater.tasks.pieces import bytes_taken, might_leave_out, scan_pieces, stage_pieces
 from headwater.tasks.read import (
-    count_rows,
     damaged_file,
     disk_failed,
-    held_sides,
     named,
-    scan_whole,
     together,
 )
+from headwater.tasks.sides import held_sides, scan_whole
 from headwater.tasks.write import PartWriter
 
 
@@ -133,11 +131,8 @@ def _run_part(part: Part, spec: PartSpec) -> PartReceipt:
             sides = _sides(spec, stack, tmp)
             needs = part_needs(part, spec, sides)
             staged = stage_pieces(stack, part.slices, spec.source, tmp, needs)
-        frames = [piece.scan(spec.source, spec.device) for piece in staged]
         with phases("transform"):
-            rows_in = sum(
-                count_rows(s, frame) for s, frame in zip(part.slices, frames, strict=True)
-            )
+            frames, rows_in = scan_pieces(staged, spec.source, spec.device)
             frame = spec.job.load()(together(frames, spec.source.schema), **sides)
             files, fallbacks = write_part(frame, part.index, spec, tmp, phases)
         stack.close()  # checks that local inputs are still what was pinned
@@ -227,7 +222,7 @@ def whole_frames(
         return
     with ExitStack() as stack:
         staged = stage_pieces(stack, part.slices, spec.source, tmp)
-        yield [piece.scan(spec.source) for piece in staged]
+        yield scan_pieces(staged, spec.source)[0]
 
 
 def _sides(spec: PartSpec, stack: ExitStack, tmp: Path) -> dict[str, pl.LazyFrame]:

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import csv
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -192,9 +190,9 @@ def read_requests(path: Path) -> list[RequestPrice]:
 def write_offers(path: Path, offers: Iterable[Offer]) -> None:
     """Put a table of ``offers`` at ``path``: whole, or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+        with beside.open("w", encoding="utf-8", newline="") as file:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(OFFER_COLUMNS)
             for offer in offers:
@@ -202,11 +200,9 @@ def write_offers(path: Path, offers: Iterable[Offer]) -> None:
                 table.writerow(["" if value is None else value for value in values])
             file.flush()
             os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            Path(name).unlink()
-        raise
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def confidence_of(text: str) -> Confidence:
@@ -247,27 +243,30 @@ def _rows(
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Each row with its line; the header is checked against ``needed`` and ``known``."""
     with path.open(encoding="utf-8-sig", newline="") as file:
-        table = csv.reader(file)
-        header = next(table, [])
-        for column in needed:
-            if column not in header:
-                raise InvalidRequest(
-                    f"{path} has no column '{column}'", hint=f"it has: {', '.join(header)}"
-                )
-        names = set(known)
-        for column in header if names else ():
-            if column not in names:
-                raise UnknownName.of("column", column, names, where=str(path))
-        width = len(header)
-        for values in table:
-            if not values:
-                continue
-            if len(values) != width:
-                raise InvalidRequest(
-                    f"{path}, line {table.line_num}: {len(values)} values for {width} columns",
-                    hint="mend the row",
-                )
-            yield table.line_num, dict(zip(header, values, strict=True))
+        table = csv.reader(file, strict=True)
+        try:
+            header = next(table, [])
+            lines = [(table.line_num, values) for values in table if values]
+        except (csv.Error, UnicodeDecodeError) as exc:
+            raise InvalidRequest(
+                f"{path}, line {table.line_num + 1} is no CSV: {exc}", hint="mend the file"
+            ) from exc
+    for column in needed:
+        if column not in header:
+            raise InvalidRequest(
+                f"{path} has no column '{column}'", hint=f"it has: {', '.join(header)}"
+            )
+    names = set(known)
+    for column in header if names else ():
+        if column not in names:
+            raise UnknownName.of("column", column, names, where=str(path))
+    for line, values in lines:
+        if len(values) != len(header):
+            raise InvalidRequest(
+                f"{path}, line {line}: {len(values)} values for {len(header)} columns",
+                hint="mend the row",
+            )
+        yield line, dict(zip(header, values, strict=True))
 
 
 def overlay(below: Iterable[Offer], above: Iterable[Offer]) -> list[Offer]:

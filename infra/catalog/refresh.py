@@ -9,7 +9,7 @@ from pathlib import Path
 from headwater.infra.catalog.checks import check_market, check_offers, named
 from headwater.infra.catalog.files import packaged_areas, write_offers
 from headwater.infra.catalog.sources.base import PriceSource
-from headwater.infra.errors import PriceListFailed
+from headwater.infra.errors import PriceListFailed, StorageError
 from headwater.infra.models import Cloud
 
 NAMED = 3
@@ -41,6 +41,7 @@ def refresh(source: PriceSource, cloud: Cloud, folder: Path, *, today: date) -> 
         PriceListFailed: The source could not be read whole, or says what cannot be true.
         AccessDenied: It wants credentials that are not there.
         MissingDependency: A package that it needs is not installed.
+        StorageError: The table cannot be written.
     """
     fetched = source.fetch(cloud, today=today)
     kept = "the table that was there is as it was"
@@ -59,7 +60,13 @@ def refresh(source: PriceSource, cloud: Cloud, folder: Path, *, today: date) -> 
     above = {finding.row for finding in check_market(fetched.offers)}
     offers = [o for o in fetched.offers if named(o) not in above]
     path = folder / f"offers-{cloud}.csv"
-    write_offers(path, offers)
+    try:
+        write_offers(path, offers)
+    except OSError as exc:
+        raise StorageError(
+            f"{path} cannot be written: {exc.strerror}",
+            hint=f"free some room, or let {folder} be written to; {kept}",
+        ) from exc
     return Refreshed(
         cloud=cloud,
         source=source.name,

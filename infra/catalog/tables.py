@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from platformdirs import user_config_path, user_data_path
@@ -32,7 +32,7 @@ NEGOTIATED_NAMES = ("prices.toml", "prices.csv")
 """Files of the user's own prices, in the user's configuration folder."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Catalog:
     """Prices of machines, moved bytes and requests.
 
@@ -157,6 +157,16 @@ class Catalog:
             hint=f"give it under [[requests]] in {negotiated_path()}",
         )
 
+    @cached_property
+    def _by_destination(self) -> list[dict[tuple[Cloud, str], list[EgressRate]]]:
+        """``rates`` by where bytes leave and where to: a plan asks for hundreds of ways."""
+        layers: list[dict[tuple[Cloud, str], list[EgressRate]]] = []
+        for rates in self.rates:
+            layers.append({})
+            for rate in rates:
+                layers[-1].setdefault((rate.cloud, rate.to), []).append(rate)
+        return layers
+
     @property
     def oldest(self) -> date | None:
         """Date of the oldest price of a machine, of those that have one."""
@@ -168,9 +178,9 @@ class Catalog:
         return max((o.as_of for o in self.offers if o.as_of), default=None)
 
     def _rate(self, cloud: Cloud, region: str, kinds: Sequence[str], what: str) -> EgressRate:
-        for layer in self.rates:
+        for layer in self._by_destination:
             for kind in kinds:
-                found = nearest(self.areas, cloud, region, (r for r in layer if r.to == kind))
+                found = nearest(self.areas, cloud, region, layer.get((cloud, kind), ()))
                 if found:
                     return found
         raise PriceUnknown(

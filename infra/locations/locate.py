@@ -18,7 +18,8 @@ from headwater.infra.locations.content import Content, content_of
 from headwater.infra.locations.models import Found, Location
 from headwater.infra.models import Cloud
 from headwater.infra.profiles import DeclaredLocation
-from headwater.infra.profiles.models import ASK, HERE
+from headwater.infra.profiles.models import ASK
+from headwater.infra.regions import HERE
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.filesystems.objects import ObjectStore, safe_endpoint
 from headwater.infra.storage.filesystems.protocol import Filesystem
@@ -45,6 +46,7 @@ def locate(
     *,
     declared: Iterable[DeclaredLocation] = (),
     missing_ok: bool = False,
+    measure: bool = True,
 ) -> tuple[Location, ...]:
     """Where the data of each of ``uris`` is, in their order.
 
@@ -52,6 +54,7 @@ def locate(
         declared: The cluster profile's ``[[locations]]``; of several prefixes the longest decides.
         missing_ok: An address where nothing is has no bytes, as that of an output; its bucket
             must be there all the same.
+        measure: ``False`` asks for the place alone, without bytes and objects.
     Raises:
         UnknownLocation: Nobody says where one is; the message shows the lines that would.
         AccessDenied: A call is refused; the message says which permission, or which lines, would
@@ -59,7 +62,7 @@ def locate(
         NotFound: Nothing is there.
     """
     located = []
-    for found in locate_each(uris, declared=declared, missing_ok=missing_ok):
+    for found in locate_each(uris, declared=declared, missing_ok=missing_ok, measure=measure):
         if isinstance(found, NotLocated):
             raise found.error
         located.append(found)
@@ -71,13 +74,14 @@ def locate_each(
     *,
     declared: Iterable[DeclaredLocation] = (),
     missing_ok: bool = False,
+    measure: bool = True,
 ) -> tuple[Location | NotLocated, ...]:
     """As ``locate``, with the error of each address that has one in its place."""
     lines = tuple(declared)
 
     def one(uri: str) -> Location | NotLocated:
         try:
-            return _locate(uri, lines, missing_ok)
+            return _locate(uri, lines, missing_ok=missing_ok, measure=measure)
         except HeadwaterError as exc:
             return NotLocated(uri, exc)
 
@@ -85,13 +89,15 @@ def locate_each(
         return tuple(pool.map(one, uris))
 
 
-def _locate(text: str, declared: Sequence[DeclaredLocation], missing_ok: bool) -> Location:
+def _locate(
+    text: str, declared: Sequence[DeclaredLocation], *, missing_ok: bool, measure: bool
+) -> Location:
     given = Uri.parse(text)
     fs = open_filesystem(given)
     uri = fs.canonical(given)
     place = _place(fs, uri, declared)
     try:
-        content = content_of(fs, uri)
+        content = content_of(fs, uri) if measure else Content(0, 0, "")
     except NotFound:
         if not missing_ok:
             raise

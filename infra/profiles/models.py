@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import Field, field_validator
 
-from headwater.infra.errors import InvalidUri
 from headwater.infra.models import Cloud
-from headwater.infra.policies import Allowed, Frozen, Policy
-from headwater.infra.regions import cloud_of, require_one_cloud
+from headwater.infra.policies import Allowed, Frozen, Names, Policy, require_prefix
+from headwater.infra.regions import HERE, cloud_of, require_one_cloud
 from headwater.infra.storage.uris import Uri
 
 PROFILE_VERSION = 1
 """Format of the files; newer ones are refused by name."""
 
-HERE = "here"
-"""Location of a store in this machine's own network: no cloud bills for the bytes it sends."""
-
 ASK = "ask"
 """Location of a store that speaks for its cloud at another address than the cloud's own."""
-
-
-def _listed(value: object) -> object:
-    """One name as a list of one."""
-    return (value,) if isinstance(value, str) else value
-
-
-Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-"""One name or a list of them."""
 
 
 class ClusterSettings(Frozen):
@@ -160,13 +147,16 @@ class DeclaredLocation(Frozen):
     @field_validator("prefix")
     @classmethod
     def _is_an_address(cls, prefix: str) -> str:
-        try:
-            uri = Uri.parse(f"{prefix}any" if _scheme_of(prefix) else prefix)
-        except InvalidUri as exc:
-            raise ValueError(exc.message) from exc
-        if uri.is_local:
-            raise ValueError("a file of this machine is on this machine")
+        require_prefix(f"{prefix}any" if _scheme_of(prefix) else prefix)
         return prefix
+
+    @field_validator("location")
+    @classmethod
+    def _is_one_kind(cls, location: tuple[str, ...]) -> tuple[str, ...]:
+        named = tuple(name.lower() for name in location)
+        if len(named) > 1 and {HERE, ASK} & set(named):
+            raise ValueError(f"'{HERE}' and '{ASK}' stand alone")
+        return named
 
     @property
     def cloud(self) -> Cloud | None:

@@ -83,10 +83,7 @@ def _read(path: Path) -> Policy | None:
         ) from exc
     where = f"policy {path}"
     table = parse_table(text, where, version=POLICY_VERSION)
-    name = table.pop("name", path.stem)
-    if not isinstance(name, str):
-        raise InvalidRequest(f"{where}: name: Input should be a valid string", hint="mend the file")
-    given = {"name": name, "source": str(path), "kind": "policy", "origins": {}}
-    policy = validated(Policy, table, where, ours=given)
+    given = {"source": str(path), "kind": "policy", "origins": {}}
+    policy = validated(Policy, {"name": path.stem, **table}, where, ours=given)
     Rules.of([policy])
     return policy

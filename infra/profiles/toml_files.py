@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -13,9 +13,6 @@ from headwater.infra.errors import InvalidRequest, UnknownName, UnsupportedData
 from headwater.infra.profiles.no_secrets import require_no_secrets
 
 Model = TypeVar("Model", bound=BaseModel)
-
-OURS = frozenset({"name", "source", "origins", "kind"})
-"""Fields that say where a value came from; no file sets them."""
 
 
 def parse_table(text: str, where: str, *, version: int) -> dict[str, Any]:
@@ -52,8 +49,8 @@ def validated(
         UnknownName: A key is unknown; the near ones are listed.
         InvalidRequest: A value is wrong; its key is named.
     """
-    known = sorted(set(_keys(model)))
-    for key in OURS & table.keys() & ours.keys():
+    known = sorted(set(_keys(model, ours)))
+    for key in table.keys() & ours.keys():
         raise UnknownName.of("setting", key, known, where=where)
     try:
         return model.model_validate({**table, **ours})
@@ -62,19 +59,21 @@ def validated(
         key = _dotted(error)
         if error["type"] == "extra_forbidden":
             raise UnknownName.of("setting", key, known, where=where) from exc
-        raise InvalidRequest(f"{where}: {key}: {error['msg']}", hint="mend the file") from exc
+        said = "Input should be a list" if error["type"] == "tuple_type" else error["msg"]
+        said = said.removeprefix("Value error, ")
+        raise InvalidRequest(f"{where}: {key}: {said}", hint="mend the file") from exc
 
 
 def _dotted(error: ErrorDetails) -> str:
     return ".".join(str(step) for step in error["loc"] if isinstance(step, str))
 
 
-def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+def _keys(model: type[BaseModel], ours: Iterable[str], prefix: str = "") -> Iterator[str]:
     """Every dotted key that a file may set."""
     for name, field in model.model_fields.items():
-        if not prefix and name in OURS:
+        if not prefix and name in ours:
             continue
         yield f"{prefix}{name}"
         for inner in (field.annotation, *get_args(field.annotation)):
             if isinstance(inner, type) and issubclass(inner, BaseModel):
-                yield from _keys(inner, f"{prefix}{name}.")
+                yield from _keys(inner, (), f"{prefix}{name}.")

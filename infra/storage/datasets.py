@@ -54,7 +54,7 @@ from headwater.infra.models import (
     Mode,
     PartFile,
 )
-from headwater.infra.storage.delta_calls import ask_again, may_pass
+from headwater.infra.storage.delta_calls import ask_again, denied, may_pass
 from headwater.infra.storage.evolution import (
     Evolved,
     entry,
@@ -368,7 +368,7 @@ class Dataset:
                     if may_pass(exc) and attempt < MAX_COMMIT_TRIES - 1:
                         count_retry()
                         continue
-                    raise StoreUnavailable(
+                    raise denied(f"commit to {self.uri.display}", exc) or StoreUnavailable(
                         f"the commit to {self.uri.display} was not accepted: {first_line(exc)}",
                         hint="run the same command again: finished parts are taken up",
                     ) from exc

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from deltalake.exceptions import DeltaError
 
-from headwater.infra.errors import StoreUnavailable, first_line
+from headwater.infra.errors import AccessDenied, StoreUnavailable, first_line
 from headwater.infra.storage.filesystems.objects import MAX_PAUSE_SECONDS, PAUSE_SECONDS
 from headwater.infra.storage.retries import count_retry
 
@@ -24,6 +24,9 @@ ASK_SECONDS = 60.0
 _PASSING = re.compile(r"HTTP error|Error getting list response|after [1-9]\d* retries")
 """What it says of a connection that failed, and of a store that stayed busy."""
 
+_DENIED = re.compile(r"lacked the necessary privileges|lacked valid authentication credentials")
+"""What it says of a store that refuses a call for want of a right."""
+
 T = TypeVar("T")
 
 
@@ -32,12 +35,28 @@ def may_pass(error: Exception) -> bool:
     return _PASSING.search(str(error)) is not None
 
 
+def denied(what: str, error: Exception) -> AccessDenied | None:
+    """Our error where deltalake's words tell that a right is missing.
+
+    Args:
+        what: What was tried, for the message: "read the log of …".
+    """
+    if _DENIED.search(str(error)) is None:
+        return None
+    return AccessDenied(
+        f"not allowed to {what}: {first_line(error)}",
+        hint="grant the credentials in use to list, read and write objects below the table's"
+        " address, _delta_log/ included",
+    )
+
+
 def ask_again(what: str, call: Callable[[], T]) -> T:
     """The answer to ``call``, which is made again for up to ``ASK_SECONDS`` while it may pass.
 
     Args:
         what: What the call does, for the message: "read the log of …".
     Raises:
+        AccessDenied: The store does not allow it.
         StoreUnavailable: It has failed all that time.
         DeltaError, OSError: It failed otherwise.
     """
@@ -49,6 +68,8 @@ def ask_again(what: str, call: Callable[[], T]) -> T:
             return call()
         except (DeltaError, OSError) as exc:
             if not may_pass(exc):
+                if (ours := denied(what, exc)) is not None:
+                    raise ours from exc
                 raise
             if time.monotonic() > end:
                 raise StoreUnavailable(

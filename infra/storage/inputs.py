@@ -8,9 +8,8 @@ do; a file of an unknown kind is named instead of skipped.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import polars as pl
 
@@ -20,8 +19,7 @@ from headwater.infra.errors import (
     SchemaMismatch,
     UnsupportedData,
 )
-from headwater.infra.models import BadRow, DataRef, Drift, Format, InputSummary, ReadOptions
-from headwater.infra.storage.casts import exact
+from headwater.infra.models import BadRow, DataRef, Format, InputSummary, ReadOptions
 from headwater.infra.storage.datasets import LOG_FOLDER, Dataset
 from headwater.infra.storage.drift import agree
 from headwater.infra.storage.filesystems import open_filesystem
@@ -44,14 +42,15 @@ from headwater.infra.storage.text import (
     TextFile,
     agreed_text,
     keys_of,
-    scan_csv,
-    scan_jsonl,
     scan_text,
 )
-from headwater.infra.storage.types import column_of, match_names, partition_literal
+from headwater.infra.storage.types import match_names
 from headwater.infra.storage.unpack import CLAIMED_FLOOR, require_delimiter, require_encoding
 from headwater.infra.storage.uris import Uri
 from headwater.infra.units import human_bytes
+
+Partition = tuple[tuple[str, str | None], ...]
+"""Partition values of a file: name and text; ``None`` is null."""
 
 DEFAULT_READ = ReadOptions()
 """Files that differ are widened, and no row of text may be bad."""
@@ -82,7 +81,7 @@ class InputFile:
     ref: DataRef
     rows: int | None = None
     row_groups: tuple[RowGroup, ...] = ()
-    partition: tuple[tuple[str, str | None], ...] = ()
+    partition: Partition = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,54 +240,6 @@ def _with_folders(
 ) -> pl.Schema:
     mine = {n: t for n, t in named.items() if n in partition_by}
     return pl.Schema({**{n: t for n, t in schema.items() if n not in mine}, **mine})
-
-
-def read_slice(
-    path: Path,
-    source: Input,
-    *,
-    partition: Iterable[tuple[str, str | None]],
-    first_row: int = 0,
-    rows: int | None = None,
-    name: str = "",
-) -> pl.LazyFrame:
-    """Rows of one staged file with the columns of ``source.schema``, in its order.
-
-    A value that its column cannot hold exactly makes the plan fail; ``casts.refusal`` finds it.
-
-    Args:
-        path: The file as it was staged: uncompressed.
-        partition: The file's partition values.
-        rows: ``None`` is all from ``first_row`` on.
-        name: What messages call the file; by default its path.
-    """
-    name = name or str(path)
-    values = dict(partition)
-    types = pl.Schema({n: t for n, t in source.schema.items() if n not in values})
-    match source.format:
-        case Format.PARQUET | Format.DELTA:
-            frame = pl.scan_parquet(path, glob=False, hive_partitioning=False)
-        case Format.CSV:
-            frame = scan_csv(path, name, types, source.read)
-        case Format.JSONL:
-            frame = scan_jsonl(path, name, source.keys or types, source.read)
-    if first_row or rows is not None:
-        frame = frame.slice(first_row, rows)
-    have = frame.collect_schema()
-    strict = source.read.drift is Drift.STRICT and not source.read.columns
-    columns = []
-    for column, dtype in source.schema.items():
-        if column in values:
-            columns.append(partition_literal(values[column], dtype, column))
-            continue
-        # Keys of JSON lines may be spelt in two ways, in two files; a line has one of them.
-        spellings = [n for n in have if n.casefold() == column.casefold()]
-        if strict or (column in have and source.format is not Format.JSONL):
-            spellings = [column] if column in have else []
-        found = [exact(column_of(n), have[n], dtype, column=column, place=name) for n in spellings]
-        missing = pl.lit(None, dtype=dtype)
-        columns.append((pl.coalesce(found) if found[1:] else [*found, missing][0]).alias(column))
-    return frame.select(columns)
 
 
 def _resolve(source: str, version: int | None, read: ReadOptions) -> _Source:

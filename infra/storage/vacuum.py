@@ -1,8 +1,9 @@
 """Removes from a table what no version that is still needed holds.
 
-Four kinds of files go: those of versions that were superseded longer ago than the retention,
-parts that no commit ever named, the state of runs that were given up, and entries of the log that
-a checkpoint has made needless. Ages are told by the store's clock.
+Five kinds of files go: those of versions that were superseded longer ago than the retention,
+parts that no commit ever named, what killed writers left half written, the state of runs that were
+given up, and entries of the log that a checkpoint has made needless. Ages are told by the store's
+clock.
 
 What goes is decided from one look at the log. The order in which it goes makes that safe beside
 runs and other writers: first the receipts of old runs, then a second look at the log and at the
@@ -20,10 +21,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from headwater.infra.errors import InvalidRequest, UnsupportedData
+from headwater.infra.errors import InvalidRequest, StorageError, UnsupportedData
 from headwater.infra.models import DataRef
 from headwater.infra.storage.datasets import LOG_FOLDER, STATE_FOLDER, Dataset
 from headwater.infra.storage.filesystems import open_filesystem
+from headwater.infra.storage.filesystems.protocol import Filesystem
 from headwater.infra.storage.history import History, named_after, read_history
 from headwater.infra.storage.retries import threads
 from headwater.infra.storage.runs import RUN_DIGITS, RUNS_FOLDER, is_receipt, run_of_part
@@ -80,6 +82,7 @@ class Kind(StrEnum):
     ORPHAN = "parts never committed"
     RUN = "state of old runs"
     LOG = "old log entries"
+    UNFINISHED = "unfinished uploads"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,7 @@ class VacuumPlan:
         kept_runs: Runs whose state is younger than the grace; their parts stay.
         foreign: Files that belong to no table and no run; they are left alone.
         now: The store's time at that look, in seconds since 1970.
+        not_looked: Why unfinished uploads were not looked for; empty where they were.
     """
 
     uri: str
@@ -118,6 +122,7 @@ class VacuumPlan:
     retention: timedelta
     grace: timedelta
     now: float
+    not_looked: str = ""
 
     @property
     def size_bytes(self) -> int:
@@ -163,6 +168,8 @@ def plan_vacuum(
         *_orphans(history, files, now - grace.total_seconds(), kept),
         *(Garbage(Kind.RUN, path, ref) for run in old_runs for path, ref in files.runs[run]),
     ]
+    unfinished, not_looked = _unfinished(fs, dataset.uri, now - grace.total_seconds())
+    garbage += unfinished
     checkpoint = None
     if properties.get("delta.enableExpiredLogCleanup", "true") != "false":
         log_retention = _duration(properties, "delta.logRetentionDuration", LOG_RETENTION)
@@ -188,6 +195,7 @@ def plan_vacuum(
         retention=retention,
         grace=grace,
         now=now,
+        not_looked=not_looked,
     )
 
 
@@ -224,10 +232,16 @@ def vacuum(
             for batch in _batches(list(files)):
                 needed = _needed_now(dataset, plan)
                 batch = [one for one in batch if not needed(one)]
-                for _ in pool.map(lambda one: fs.delete(dataset.uri / one.path), batch):
+                for _ in pool.map(discard, batch):
                     pass
                 done.extend(batch)
                 on_progress(len(done), total)
+
+    def discard(one: Garbage) -> None:
+        if one.kind is Kind.UNFINISHED:
+            fs.discard(one.ref)
+        else:
+            fs.delete(dataset.uri / one.path)
 
     fs = open_filesystem(dataset.uri)
     runs = [one for one in plan.garbage if one.kind is Kind.RUN]
@@ -236,6 +250,7 @@ def vacuum(
     remove(one for one in runs if is_receipt(one.path))
     remove(one for one in runs if not is_receipt(one.path))
     remove(one for one in plan.garbage if one.kind in (Kind.OLD_VERSION, Kind.ORPHAN))
+    remove(one for one in plan.garbage if one.kind is Kind.UNFINISHED)
     remove(one for one in plan.garbage if one.kind is Kind.LOG)
     return tuple(done)
 
@@ -319,6 +334,15 @@ def _orphans(
             yield Garbage(Kind.ORPHAN, path, ref)
 
 
+def _unfinished(fs: Filesystem, root: Uri, limit: float) -> tuple[list[Garbage], str]:
+    """What is older than ``limit``; or why that cannot be told, which stops nothing else."""
+    try:
+        refs = [ref for ref in fs.unfinished(root) if ref.modified < limit]
+    except StorageError as exc:
+        return [], exc.message
+    return [Garbage(Kind.UNFINISHED, root.relative(Uri.parse(r.uri)), r) for r in refs], ""
+
+
 def _needed_from(history: History, oldest: int, limit: float) -> int | None:
     """The checkpoint before which the log is not needed: everything before it is old enough."""
     young = min((v for v, written in history.written.items() if written >= limit), default=None)
@@ -372,7 +396,7 @@ def _needed_now(dataset: Dataset, plan: VacuumPlan) -> Callable[[Garbage], bool]
                 return one.path in named or run_of_part(one.path) in parts_of
             case Kind.OLD_VERSION:
                 return one.path in named
-            case Kind.LOG:
+            case Kind.LOG | Kind.UNFINISHED:
                 return False
 
     return needed

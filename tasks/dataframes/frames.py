@@ -22,7 +22,7 @@ from headwater.tasks.dataframes.failures import computes_early, interrupted
 from headwater.tasks.dataframes.types import as_pandas
 from headwater.tasks.memory import under_way
 from headwater.tasks.needs import Needs
-from headwater.tasks.pieces import bytes_taken, stage_pieces
+from headwater.tasks.pieces import bytes_taken, scan_pieces, stage_pieces
 from headwater.tasks.progress import MAX_TRIES
 from headwater.tasks.read import damaged_file, disk_failed, together
 
@@ -75,7 +75,7 @@ class Reader:
             try:
                 needs = Needs(frozenset(columns))
                 staged = stage_pieces(stack, part.slices, self.source, Path(tmp), needs)
-                pieces = [piece.scan(self.source) for piece in staged]
+                pieces, _ = scan_pieces(staged, self.source, counted=False)
                 frame = _collected(together(pieces, self.source.schema), columns)
             except OSError as exc:
                 raise disk_failed(exc, f"part {part.index}", Path(tmp).parent) from exc

@@ -47,6 +47,7 @@ def main(only: str) -> None:
 
 BENCHMARKS: dict[str, Callable[[], Result | tuple[Result, ...]]] = {
     "help": command.help_seconds,
+    "catalog_load": command.catalog_load,
     "filter_derive_write": partial(kernels.filter_derive_write, 1),
     "filter_derive_write_16_files": partial(kernels.filter_derive_write, 16),
     "tpch_q1": partial(kernels.tpch, "q1"),

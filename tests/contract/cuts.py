@@ -14,7 +14,8 @@ from headwater.infra.clusters import Cluster
 from headwater.infra.errors import HeadwaterError
 from headwater.infra.models import JobRequest, StepsText
 from headwater.infra.storage.datasets import Dataset
-from headwater.infra.storage.inputs import open_input, read_slice
+from headwater.infra.storage.inputs import open_input
+from headwater.infra.storage.scans import read_slice
 from headwater.infra.storage.uris import Uri
 from headwater.tasks import scan
 from headwater.tasks.prepare import Prepared, prepare

@@ -30,7 +30,8 @@ from headwater.infra.errors import (
 from headwater.infra.models import Drift, Mode, PartFile
 from headwater.infra.storage.datasets import CHECKPOINT_INTERVAL, Commit, Dataset
 from headwater.infra.storage.filesystems import open_filesystem
-from headwater.infra.storage.inputs import open_input, read_slice
+from headwater.infra.storage.inputs import open_input
+from headwater.infra.storage.scans import read_slice
 from headwater.infra.storage.types import NULL_FOLDER
 from headwater.infra.storage.uris import Uri
 from headwater.tasks.write import PartWriter

@@ -28,7 +28,8 @@ from headwater.infra.errors import (
 from headwater.infra.models import Drift, Format, ReadOptions
 from headwater.infra.storage import unpack
 from headwater.infra.storage.filesystems import open_filesystem
-from headwater.infra.storage.inputs import Input, open_input, read_slice
+from headwater.infra.storage.inputs import Input, open_input
+from headwater.infra.storage.scans import read_slice
 from headwater.infra.storage.staging import stage
 from headwater.infra.storage.uris import Uri
 
@@ -148,6 +149,19 @@ class InputContract:
             write(name, parquet(pl.DataFrame({"n": [number]})))
 
         assert rows(root / pattern) == found
+
+    @pytest.mark.parametrize(
+        ("pattern", "found"),
+        [("y=*/m=7/*.parquet", [1, 3]), ("y=201[34]/m=*/*", [3, 4]), ("y=2013/m=?/*", [3])],
+    )
+    def test_a_pattern_of_partition_folders(
+        self, root: Uri, write: Write, rows: Any, pattern: str, found: list[int]
+    ) -> None:
+        names = ["y=2012/m=7", "y=2012/m=8", "y=2013/m=7", "y=2014/m=8"]
+        for number, name in enumerate(names, 1):
+            write(f"{name}/a.parquet", parquet(pl.DataFrame({"n": [number]})))
+
+        assert [row[0] for row in rows(root / pattern)] == found
 
     def test_a_pattern_that_matches_nothing_is_named(self, root: Uri, write: Write) -> None:
         write("a.parquet", parquet())

@@ -39,7 +39,8 @@ from headwater.infra.models import Candidate, Device, JobRequest, Mode, Plan, Ru
 from headwater.infra.profiles import load_profile
 from headwater.infra.storage.datasets import Dataset
 from headwater.infra.storage.filesystems import open_filesystem
-from headwater.infra.storage.inputs import open_input, read_slice
+from headwater.infra.storage.inputs import open_input
+from headwater.infra.storage.scans import read_slice
 from headwater.infra.storage.uris import Uri
 from headwater.tasks import pieces, scan
 from headwater.tasks.exchange import SHUFFLE_LOGGER

@@ -40,7 +40,8 @@ from headwater.infra.models import (
 from headwater.infra.profiles import load_profile
 from headwater.infra.storage import csv_text, inputs, unpack
 from headwater.infra.storage.casts import is_lossless
-from headwater.infra.storage.inputs import Input, open_input, read_slice
+from headwater.infra.storage.inputs import Input, open_input
+from headwater.infra.storage.scans import read_slice
 from headwater.infra.storage.uris import Uri
 from headwater.tasks.prepare import prepare
 

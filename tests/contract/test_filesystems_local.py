@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -41,6 +42,24 @@ class TestLocal(FilesystemContract):
         (root / ".hidden").path.write_bytes(b"data")
 
         assert names(fs, root) == [".hidden"]
+
+    def test_files_that_are_not_whole_are_found_and_discarded(
+        self, fs: Filesystem, root: Uri
+    ) -> None:
+        (root / "below").path.mkdir()
+        half = [root / f"{TEMPORARY_PREFIX}x", root / f"below/{TEMPORARY_PREFIX}y"]
+        for uri in half:
+            uri.path.write_bytes(b"half")
+        (root / "whole").path.write_bytes(b"data")
+
+        found = list(fs.unfinished(root))
+
+        assert [(ref.uri, ref.size_bytes) for ref in found] == [(str(uri), 4) for uri in half]
+        assert all(abs(ref.modified - time.time()) < 60 for ref in found)
+        for ref in [*found, found[0]]:  # one that is gone already is fine
+            fs.discard(ref)
+        assert list(fs.unfinished(root)) == []
+        assert names(fs, root) == ["whole"]
 
     def test_no_call_leaves_a_temporary_file(self, fs: Filesystem, root: Uri) -> None:
         fs.create(root / "a", b"1")

@@ -31,7 +31,8 @@ from headwater.infra.errors import (
 )
 from headwater.infra.models import Candidate, Device, JobRequest, Mode, Plan, StepsText
 from headwater.infra.storage.datasets import Commit, Dataset
-from headwater.infra.storage.inputs import open_input, read_slice
+from headwater.infra.storage.inputs import open_input
+from headwater.infra.storage.scans import read_slice
 from headwater.infra.storage.uris import Uri
 from headwater.tasks import pieces, scan, write
 from headwater.tasks.prepare import Prepared, prepare

@@ -19,8 +19,9 @@ from headwater.infra.clusters import Cluster
 from headwater.infra.errors import InvalidRequest, UnsupportedData
 from headwater.infra.models import Candidate, Device, Format, JobRequest, Mode, Plan, Status
 from headwater.infra.profiles import load_profile
-from headwater.infra.storage.inputs import open_input, read_slice
+from headwater.infra.storage.inputs import open_input
 from headwater.infra.storage.plain import PlainFolder
+from headwater.infra.storage.scans import read_slice
 from headwater.infra.storage.uris import Uri
 from headwater.tasks.prepare import Prepared, prepare
 from headwater.tasks.process import process

@@ -13,14 +13,38 @@ from typing import Any
 import polars as pl
 import pytest
 from deltalake import DeltaTable
-from tests.contract.datasets import by_polars, numbers, table_log, write, write_log
-from tests.contract.upkeep import UpkeepContract, leave_run, orphans
+from tests.contract.datasets import (
+    by_headwater,
+    by_polars,
+    keyed,
+    numbers,
+    table_log,
+    write,
+    write_log,
+)
+from tests.contract.upkeep import (
+    MARGIN,
+    RUN_KEY,
+    UpkeepContract,
+    after,
+    leave_run,
+    orphans,
+    write_plain,
+)
 
-from headwater.infra.errors import DamagedFile, InvalidRequest, UnknownName, UnsupportedData
+from headwater.infra.errors import (
+    CommitConflict,
+    DamagedFile,
+    InvalidRequest,
+    UnknownName,
+    UnsupportedData,
+)
 from headwater.infra.models import Mode
 from headwater.infra.storage.datasets import CHECKPOINT_INTERVAL, Dataset
+from headwater.infra.storage.filesystems import open_filesystem
+from headwater.infra.storage.plain import PlainFolder
 from headwater.infra.storage.uris import Uri
-from headwater.infra.storage.vacuum import Kind, plan_vacuum, vacuum
+from headwater.infra.storage.vacuum import RETENTION, Kind, plan_vacuum, vacuum
 from headwater.tasks.compact import compact, groups
 from headwater.tasks.delete import delete_rows, find_rows
 
@@ -29,6 +53,73 @@ class TestLocal(UpkeepContract):
     @pytest.fixture
     def root(self, tmp_path: Path) -> Uri:
         return Uri.parse(str(tmp_path / "lake" / "table"))
+
+    # What does not depend on the store.
+
+    def test_nothing_goes_before_its_time(self, put: Any, dataset: Dataset) -> None:
+        put(numbers(0, 3), "a")
+        put(numbers(3, 5), "b")
+        leave_run(dataset)
+
+        plan = plan_vacuum(dataset)
+        almost = plan_vacuum(dataset, now=after(dataset, RETENTION - MARGIN))
+
+        assert (plan.garbage, plan.lost, plan.kept_runs) == ((), (), 1)
+        assert almost.garbage == ()
+
+    def test_a_shorter_retention_is_refused_unless_forced(self, put: Any, dataset: Dataset) -> None:
+        put(numbers(0, 3), "a")
+        put(numbers(3, 5), "b")
+
+        with pytest.raises(InvalidRequest, match=r"a retention of 1 day is shorter than the 7"):
+            plan_vacuum(dataset, retention=timedelta(days=1))
+        with pytest.raises(InvalidRequest, match=r"a grace of 0 days is shorter than 1 day"):
+            plan_vacuum(dataset, grace=timedelta(0))
+
+        later = after(dataset, timedelta(days=2))
+        plan = plan_vacuum(dataset, retention=timedelta(days=1), force=True, now=later)
+        assert len(plan.garbage) == 1
+
+    def test_versions_that_lose_no_file_stay_readable(
+        self, put: Any, dataset: Dataset, root: Uri, tmp_path: Path
+    ) -> None:
+        put(keyed({"x": [1], "y": [2]}), "a", partition_by=["p"])
+        put(keyed({"z": [3]}), "b", Mode.APPEND, partition_by=["p"])
+        put(keyed({"x": [4]}), "c", Mode.REPLACE, partition_by=["p"])
+
+        plan = plan_vacuum(dataset, now=after(dataset, RETENTION + MARGIN))
+
+        assert (plan.lost, plan.readable_from) == (((1, 2),), 3)
+        vacuum(dataset, plan)
+        assert sorted(by_headwater(root, tmp_path).rows()) == [("x", 4), ("y", 2), ("z", 3)]
+        again = plan_vacuum(dataset)
+        assert (again.lost, again.readable_from) == ((), 3)
+
+    def test_rows_go_by_partition_with_their_exact_value(
+        self, put: Any, rows: Any, dataset: Dataset
+    ) -> None:
+        put(keyed({"a/b": [1, 2], "50%": [3], None: [4]}), "a", partition_by=["p"])
+
+        done = delete_rows(dataset, "p = 'a/b' OR n = 3")
+        put(keyed({"a/b": [5]}), "b", Mode.APPEND, partition_by=["p"])
+        again = delete_rows(dataset, "p IS NULL")
+
+        assert (done.rows, done.removed, again.rows) == (3, 2, 1)
+        assert rows() == [("a/b", 5)]
+
+    def test_two_attempts_at_a_plain_folder_do_not_mix(self, root: Uri, tmp_path: Path) -> None:
+        folder = PlainFolder(root)
+        files = write_plain(root, keyed({"x": [1, 2]}), tmp_path)
+        open_filesystem(root).write(root / files[0].path, b"of another attempt")
+
+        with pytest.raises(CommitConflict, match="another attempt of this run"):
+            folder.finish(files, run_key=RUN_KEY, run="first")
+        files = write_plain(root, keyed({"x": [1, 2]}), tmp_path)
+        open_filesystem(root).write(root / "mine.parquet", b"thesis")
+        with pytest.raises(CommitConflict, match=r"another writer put 'mine\.parquet'"):
+            folder.finish(files, run_key=RUN_KEY, run="first")
+        left = {root.relative(Uri.parse(r.uri)) for r in open_filesystem(root).list(root)}
+        assert left == {files[0].path, "mine.parquet"}
 
     # Vacuum, with files whose age is set.
 

@@ -24,7 +24,7 @@ from tests.contract.datasets import (
     write,
 )
 
-from headwater.infra.errors import CommitConflict, InvalidRequest, NotFound
+from headwater.infra.errors import InvalidRequest, NotFound
 from headwater.infra.models import Device, Format, Mode, Part, PartFile, PartReceipt
 from headwater.infra.storage.datasets import Commit, Dataset
 from headwater.infra.storage.filesystems import open_filesystem
@@ -95,17 +95,6 @@ class UpkeepContract:
 
     # Vacuum.
 
-    def test_nothing_goes_before_its_time(self, put: Any, dataset: Dataset) -> None:
-        put(numbers(0, 3), "a")
-        put(numbers(3, 5), "b")
-        leave_run(dataset)
-
-        plan = plan_vacuum(dataset)
-        almost = plan_vacuum(dataset, now=after(dataset, RETENTION - MARGIN))
-
-        assert (plan.garbage, plan.lost, plan.kept_runs) == ((), (), 1)
-        assert almost.garbage == ()
-
     def test_files_of_old_versions_go_and_the_last_version_stays(
         self, put: Any, rows: Any, dataset: Dataset, tmp_path: Path, root: Uri
     ) -> None:
@@ -162,34 +151,6 @@ class UpkeepContract:
 
         assert rows() == [0, 1, 2, 3, 4, 5, 6]
 
-    def test_a_shorter_retention_is_refused_unless_forced(self, put: Any, dataset: Dataset) -> None:
-        put(numbers(0, 3), "a")
-        put(numbers(3, 5), "b")
-
-        with pytest.raises(InvalidRequest, match=r"a retention of 1 day is shorter than the 7"):
-            plan_vacuum(dataset, retention=timedelta(days=1))
-        with pytest.raises(InvalidRequest, match=r"a grace of 0 days is shorter than 1 day"):
-            plan_vacuum(dataset, grace=timedelta(0))
-
-        later = after(dataset, timedelta(days=2))
-        plan = plan_vacuum(dataset, retention=timedelta(days=1), force=True, now=later)
-        assert len(plan.garbage) == 1
-
-    def test_versions_that_lose_no_file_stay_readable(
-        self, put: Any, dataset: Dataset, root: Uri, tmp_path: Path
-    ) -> None:
-        put(keyed({"x": [1], "y": [2]}), "a", partition_by=["p"])
-        put(keyed({"z": [3]}), "b", Mode.APPEND, partition_by=["p"])
-        put(keyed({"x": [4]}), "c", Mode.REPLACE, partition_by=["p"])
-
-        plan = plan_vacuum(dataset, now=after(dataset, RETENTION + MARGIN))
-
-        assert (plan.lost, plan.readable_from) == (((1, 2),), 3)
-        vacuum(dataset, plan)
-        assert sorted(by_headwater(root, tmp_path).rows()) == [("x", 4), ("y", 2), ("z", 3)]
-        again = plan_vacuum(dataset)
-        assert (again.lost, again.readable_from) == ((), 3)
-
     # Delete.
 
     def test_matching_rows_go_and_null_ones_stay(
@@ -212,18 +173,6 @@ class UpkeepContract:
         assert delete_rows(dataset, "n >= 4") == Deletion(None, 0, 0, 0)
         newest = next(dataset.log())
         assert (newest.version, newest.operation, newest.changes_data) == (4, "DELETE", True)
-
-    def test_rows_go_by_partition_with_their_exact_value(
-        self, put: Any, rows: Any, dataset: Dataset
-    ) -> None:
-        put(keyed({"a/b": [1, 2], "50%": [3], None: [4]}), "a", partition_by=["p"])
-
-        done = delete_rows(dataset, "p = 'a/b' OR n = 3")
-        put(keyed({"a/b": [5]}), "b", Mode.APPEND, partition_by=["p"])
-        again = delete_rows(dataset, "p IS NULL")
-
-        assert (done.rows, done.removed, again.rows) == (3, 2, 1)
-        assert rows() == [("a/b", 5)]
 
     def test_what_a_racing_writer_adds_is_searched_too(
         self, put: Any, rows: Any, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
@@ -310,20 +259,6 @@ class UpkeepContract:
         assert folder.finish(files, run_key=RUN_KEY, run="second").already
         with pytest.raises(InvalidRequest, match="is not empty, and plain Parquet is never"):
             folder.require_free("0" * 32)
-
-    def test_two_attempts_at_a_plain_folder_do_not_mix(self, root: Uri, tmp_path: Path) -> None:
-        folder = PlainFolder(root)
-        files = write_plain(root, keyed({"x": [1, 2]}), tmp_path)
-        open_filesystem(root).write(root / files[0].path, b"of another attempt")
-
-        with pytest.raises(CommitConflict, match="another attempt of this run"):
-            folder.finish(files, run_key=RUN_KEY, run="first")
-        files = write_plain(root, keyed({"x": [1, 2]}), tmp_path)
-        open_filesystem(root).write(root / "mine.parquet", b"thesis")
-        with pytest.raises(CommitConflict, match=r"another writer put 'mine\.parquet'"):
-            folder.finish(files, run_key=RUN_KEY, run="first")
-        left = {root.relative(Uri.parse(r.uri)) for r in open_filesystem(root).list(root)}
-        assert left == {files[0].path, "mine.parquet"}
 
 
 def write_plain(

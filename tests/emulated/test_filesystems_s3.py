@@ -57,6 +57,28 @@ class TestS3(ObjectStoreContract):
 
         assert options["AWS_REGION"] == "eu-central-1"
 
+    def test_an_upload_that_nobody_completed_is_found_and_ended(
+        self, fs: Filesystem, root: Uri, moto: Moto
+    ) -> None:
+        client = moto.client()
+        fs.write(root / "whole", b"1")
+        begun = {
+            key: client.create_multipart_upload(Bucket=root.bucket, Key=f"root/{key}")["UploadId"]
+            for key in ("a/left [*]", "b")
+        }
+        client.create_multipart_upload(Bucket=root.bucket, Key="beside/c")
+        client.close()
+
+        found = list(fs.unfinished(root))
+
+        assert {ref.uri: ref.version for ref in found} == {
+            str(root / key): upload for key, upload in begun.items()
+        }
+        for ref in [*found, found[0]]:  # one that is gone already is fine
+            fs.discard(ref)
+        assert list(fs.unfinished(root)) == []
+        assert [ref.uri for ref in fs.list(root)] == [str(root / "whole")]
+
     def test_a_profile_reaches_both_stacks(
         self, root: Uri, moto: Moto, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:

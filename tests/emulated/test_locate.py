@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import polars as pl
 import pytest
 from tests.emulators.answers import Answer, Recorded, recorded
 from tests.emulators.azure import Azurite
+from tests.emulators.faults import Fault, faulty
 from tests.emulators.gcs import LOCATION, FakeGcs
 from tests.emulators.s3 import Moto
 
-from headwater.infra.errors import AccessDenied, NotFound, UnknownLocation
+from headwater.infra.errors import AccessDenied, InvalidRequest, NotFound, UnknownLocation
 from headwater.infra.locations.locate import NotLocated, locate, locate_each
 from headwater.infra.locations.models import Location
+from headwater.infra.locations.residency import require_resident
 from headwater.infra.models import Cloud
+from headwater.infra.policies import Policy, Rules
 from headwater.infra.profiles import DeclaredLocation
 from headwater.infra.regions import REGIONS
 from headwater.infra.storage.filesystems import open_filesystem
@@ -144,6 +148,44 @@ def test_a_table_has_the_size_that_its_log_tells(frankfurt: str) -> None:
     assert (table.size_bytes, table.objects) == (kept.size_bytes, 1)
     assert table.detail.endswith("log of the table, version 1")
     assert (lake.size_bytes, lake.objects) == (kept.size_bytes + 5, 2)
+
+
+def test_of_a_pattern_only_the_folders_that_its_steps_leave_are_listed(
+    moto: Moto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = moto.new_bucket()
+    for year in (2012, 2013):
+        for month in (7, 8):
+            moto.put(bucket, f"t/year={year}/month={month}/a.csv", b"n\n1\n")
+    asked: list[str] = []
+
+    def choose(_method: str, path: str) -> Fault:
+        asked.extend(parse_qs(urlsplit(path).query).get("prefix", []))
+        return Fault.NONE
+
+    with faulty(moto.url, choose) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        (found,) = locate([f"s3://{bucket}/t/year=*/month=7/*.csv"])
+
+    assert (found.size_bytes, found.objects) == (8, 2)
+    years = ("t/year=2012/", "t/year=2013/")
+    assert sorted(asked) == sorted(["t/", *years, *(f"{year}month=7/" for year in years)])
+
+
+def test_what_a_run_leaves_behind_stays_where_its_inputs_may_be(frankfurt: str, moto: Moto) -> None:
+    patients = {"prefix": f"s3://{frankfurt}/in", "regions": ["eu-central-1"]}
+    rules = Rules.of([Policy.model_validate({"name": "dpo", "residency": [patients]})])
+    ask = [declared("s3://", "ask")]
+    inputs, elsewhere = [f"s3://{frankfurt}/in"], f"s3://{moto.new_bucket()}/runs"
+
+    require_resident(rules, inputs, {"output": f"s3://{frankfurt}/out"}, declared=ask)
+    require_resident(rules, [elsewhere], {"log": "s3://nobody-asks"}, declared=ask)
+    with pytest.raises(InvalidRequest, match=f"the log {elsewhere} would be in aws us-east-1, and"):
+        require_resident(
+            rules, inputs, {"output": f"s3://{frankfurt}/out", "log": elsewhere}, declared=ask
+        )
+    with pytest.raises(InvalidRequest, match="the output /tmp/out would be on this machine"):
+        require_resident(rules, inputs, {"output": "/tmp/out"}, declared=ask)  # noqa: S108
 
 
 def test_what_is_not_there_is_named_beside_what_is(frankfurt: str) -> None:

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.contract.datasets import table_log, write_log
 from tests.emulators.s3 import Moto
 from tests.emulators.s3 import moto as moto_server
 
 from headwater.infra.errors import AccessDenied
 from headwater.infra.models import JobRequest
+from headwater.infra.storage.datasets import Dataset
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.inputs import open_input
 from headwater.infra.storage.uris import Uri
@@ -134,3 +136,24 @@ def test_a_probe_of_the_target_leaves_nothing(guarded: Guarded, tmp_path: Path) 
     prepare(request, folder=tmp_path)
 
     assert list(open_filesystem(guarded.root).list(guarded.root / "out")) == []
+
+
+def test_a_log_that_may_not_be_read_is_not_called_damaged(guarded: Guarded) -> None:
+    dataset = Dataset(guarded.root / "out")
+    write_log(dataset.uri, table_log([], {}))
+    guarded.allow(("", ["s3:ListBucket"]))
+
+    with pytest.raises(AccessDenied, match=f"not allowed to read the log of {dataset.uri}") as seen:
+        dataset.snapshot()
+
+    assert "_delta_log/ included" in seen.value.hint
+
+
+def test_uploads_that_may_not_be_listed_name_the_right(guarded: Guarded) -> None:
+    guarded.allow(("", ["s3:ListBucket"]))
+
+    with pytest.raises(AccessDenied, match="not allowed to list unfinished uploads") as caught:
+        list(open_filesystem(guarded.root).unfinished(guarded.root))
+
+    right = f"s3:ListBucketMultipartUploads on arn:aws:s3:::{guarded.bucket}"
+    assert f"grant {right}," in caught.value.hint

@@ -258,13 +258,18 @@ class TestGcpBillingCatalog(PriceSourceContract):
             self.source(server).fetch(self.cloud, today=TODAY)
 
 
-def product(region: str, usd: str, unit: str = "Hrs") -> str:
+def product(region: str, usd: str, unit: str = "Hrs", **attributes: str) -> str:
     """One product of the Price List, as it was recorded: text in JSON."""
     return json.dumps(
         {
             "product": {
                 "productFamily": "Compute Instance",
-                "attributes": {"instanceType": "g5.xlarge", "regionCode": region},
+                "attributes": {
+                    "instanceType": "g5.xlarge",
+                    "regionCode": region,
+                    "marketoption": "OnDemand",
+                    **attributes,
+                },
                 "sku": region,
             },
             "serviceCode": "AmazonEC2",
@@ -288,7 +293,11 @@ def product(region: str, usd: str, unit: str = "Hrs") -> str:
 
 PRODUCTS = [
     [product("us-east-1", "1.0060000000"), product("us-gov-west-1", "1.2")],
-    [product("eu-west-1", "1.1230000000"), product("us-west-2", "0.0000000000")],
+    [
+        product("eu-west-1", "1.1230000000"),
+        product("us-west-2", "0.0000000000"),
+        product("eu-west-1", "9.0000000000", marketoption="CapacityBlock"),
+    ],
 ]
 
 HISTORY = [
@@ -313,6 +322,14 @@ def history(rows: list[tuple[str, str, str]], after: str) -> Answer:
     )
 
 
+AWS_ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "someone",
+    "AWS_SECRET_ACCESS_KEY": "nobody",
+    "AWS_CONFIG_FILE": "/nonexistent",
+    "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
+}
+
+
 class TestAwsPrices(PriceSourceContract):
     cloud = Cloud.AWS
     expected: ClassVar = {
@@ -324,13 +341,7 @@ class TestAwsPrices(PriceSourceContract):
 
     @pytest.fixture(autouse=True)
     def credentials(self, monkeypatch: pytest.MonkeyPatch, server: Recorded) -> None:
-        for name, value in {
-            "AWS_ENDPOINT_URL": server.url,
-            "AWS_ACCESS_KEY_ID": "someone",
-            "AWS_SECRET_ACCESS_KEY": "nobody",
-            "AWS_CONFIG_FILE": "/nonexistent",
-            "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
-        }.items():
+        for name, value in {**AWS_ENVIRONMENT, "AWS_ENDPOINT_URL": server.url}.items():
             monkeypatch.setenv(name, value)
 
     def answers(self, server: Recorded) -> Callable[[Request], Answer]:

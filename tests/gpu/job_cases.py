@@ -21,7 +21,8 @@ from headwater.flows.demo import DAILY as DEMO_DAILY
 from headwater.flows.demo_jobs import flights
 from headwater.infra.models import Format
 from headwater.infra.storage.casts import conform
-from headwater.infra.storage.inputs import Input, open_input, read_slice
+from headwater.infra.storage.inputs import Input, open_input
+from headwater.infra.storage.scans import read_slice
 from headwater.infra.storage.types import stored_schema
 from headwater.infra.storage.uris import Uri
 from headwater.tasks.jobs import Transform

@@ -6,6 +6,8 @@ import pickle
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from headwater.infra.errors import InvalidRequest, UnknownName
@@ -24,6 +26,12 @@ def rules(*policies: Policy) -> Rules:
 
 
 # What one policy says.
+
+
+def test_one_name_is_a_list_of_one() -> None:
+    assert policy(clouds="aws", regions="eu-west-1", instance_families="g6") == policy(
+        clouds=["aws"], regions=["eu-west-1"], instance_families=["g6"]
+    )
 
 
 def test_nothing_said_allows_everything() -> None:
@@ -94,6 +102,11 @@ def test_a_region_that_does_not_exist_names_the_policy() -> None:
         {"limits": {"usd_per_run": float("nan")}},
         {"residency": [{"prefix": "/data", "regions": ["eu-west-1"]}]},
         {"residency": [{"prefix": "s3://lake", "regions": []}]},
+        # A prefix that could hold for nothing would be a rule that nobody misses.
+        {"residency": [{"prefix": "s3://lake/*/raw", "regions": ["eu-west-1"]}]},
+        {"residency": [{"prefix": "s3://lake-?", "regions": ["eu-west-1"]}]},
+        {"residency": [{"prefix": "s3://", "regions": ["eu-west-1"]}]},
+        {"instance_families": [""]},
     ],
 )
 def test_a_value_that_means_nothing_is_refused(said: dict[str, Any]) -> None:
@@ -129,6 +142,59 @@ def test_a_limit_of_zero_is_a_limit() -> None:
 
     assert some.egress_usd is not None
     assert some.egress_usd.value == 0
+
+
+_PLACES = [
+    (Cloud.AWS, "eu-west-1"),
+    (Cloud.AWS, "us-east-1"),
+    (Cloud.GCP, "europe-west4"),
+    (Cloud.GCP, "us-east1"),
+    (Cloud.AZURE, "westeurope"),
+]
+
+_POLICIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "clouds": st.lists(st.sampled_from([*Cloud]), min_size=1, unique=True),
+        "regions": st.lists(st.sampled_from([r for _, r in _PLACES]), min_size=1, unique=True),
+        "residency": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "prefix": st.sampled_from(["s3://lake", "s3://lake/a", "gs://lake"]),
+                    "regions": st.lists(st.sampled_from([r for _, r in _PLACES]), min_size=1),
+                }
+            ),
+            max_size=2,
+        ),
+        "limits": st.fixed_dictionaries({"usd_per_run": st.integers(0, 9)}),
+    },
+)
+
+
+@given(st.lists(_POLICIES, min_size=1, max_size=3))
+def test_together_they_allow_exactly_what_each_of_them_allows(said: list[dict[str, Any]]) -> None:
+    inputs = ["s3://lake/a/x", "gs://lake/y"]  # below every prefix
+    policies = [policy(str(n), **one) for n, one in enumerate(said)]
+    expected = {
+        region
+        for cloud, region in _PLACES
+        if all(p.clouds is None or cloud in p.clouds for p in policies)
+        and all(p.regions is None or region in p.regions for p in policies)
+        and all(region in held.regions for p in policies for held in p.residency)
+    }
+
+    try:
+        together = rules(*policies)
+        held = together.residency_of(inputs)
+    except InvalidRequest:
+        found = set()
+    else:
+        found = {r for c, r in _PLACES if together.denies_place(c, r, held) is None}
+        limits = [p.limits.usd_per_run for p in policies if p.limits.usd_per_run is not None]
+        least = together.usd_per_run
+        assert (least.value if least else None) == min(limits, default=None)
+
+    assert found == expected
 
 
 @pytest.mark.parametrize(
@@ -184,6 +250,12 @@ def test_three_rules_may_leave_nothing_though_each_two_do() -> None:
         ("s3a://lake/patients/x", True),
         ("s3://lake/", True),
         ("s3://lake/*/2024/*.parquet", True),
+        ("s3://lake/p*/*", True),
+        ("s3://lake/**/x.parquet", True),
+        ("s3://lake/patients/*/x.parquet", True),
+        ("s3://lake/trips-*/2024/*.parquet", False),
+        ("s3://lak*/patients/x", False),
+        ("s3://lake/patients_*/x", False),
         ("s3://lake/patients_public/a", False),
         ("s3://lake/trips/", False),
         ("s3://other/patients/", False),
@@ -232,6 +304,21 @@ def test_inputs_that_no_region_may_hold_together_are_both_named() -> None:
     assert "s3://claims/b: residency 's3://claims'" in caught.value.message
     assert "/etc/us.toml" in caught.value.message
     assert "trips" not in caught.value.message
+
+
+def test_this_machine_is_in_no_region_unless_a_rule_says_here() -> None:
+    here = {"prefix": "s3://lake/a", "regions": ["here", "eu-west-1"]}
+    away = {"prefix": "s3://lake/b", "regions": ["eu-west-1"]}
+    only = {"prefix": "s3://lake/c", "regions": ["here"]}
+    some = rules(policy(clouds=["gcp", "aws"], residency=[here, away, only]))
+
+    assert some.denies_here(some.residency_of(["s3://lake/a/x"])) is None
+    assert some.denies_here(some.residency_of(["s3://lake/c/x"])) is None
+    assert "'s3://lake/b'" in str(some.denies_here(some.residency_of(["s3://lake/b/x"])))
+    assert "'s3://lake/b'" in str(some.denies_here(some.residency_of(["s3://lake/[ab]/x"])))
+    assert some.denies_place(Cloud.AWS, "eu-west-1", some.residency_of(["s3://lake/c"]))
+    with pytest.raises(InvalidRequest, match="no region may hold the data of all"):
+        some.residency_of(["s3://lake/b", "s3://lake/c"])
 
 
 def test_a_container_of_any_account_is_held_by_a_rule_without_one() -> None:

@@ -16,6 +16,7 @@ from headwater.infra.units import GIB, MIB
 from headwater.tasks.scan import (
     COMPRESSED_EXPANSION,
     MAX_PART_BYTES,
+    MAX_PART_SCANS,
     MEMORY_SHARE,
     MIN_PART_BYTES,
     cut,
@@ -101,6 +102,22 @@ def test_small_files_share_a_part() -> None:
     parts = cut(an_input([a_file(number, [(1, 10)]) for number in range(25)]), 100)
 
     assert [len(part.slices) for part in parts] == [10, 10, 5]
+
+
+def test_a_part_has_no_more_scans_than_an_engine_takes_well() -> None:
+    texts = [a_text(f"{i:05d}.csv", 1) for i in range(2 * MAX_PART_SCANS + 1)]
+    folders = [a_file(number, [(1, 1)]) for number in range(2 * MAX_PART_SCANS + 1)]
+    alike = [a_file(2 * number, [(1, 1)]) for number in range(2 * MAX_PART_SCANS + 1)]
+
+    of_texts = cut(an_input(texts, Format.CSV), 10**6)
+
+    assert [len(p.slices) for p in of_texts] == [MAX_PART_SCANS, MAX_PART_SCANS, 1]
+    assert [len(p.slices) for p in cut(an_input(folders), 10**6)] == [
+        MAX_PART_SCANS,
+        MAX_PART_SCANS,
+        1,
+    ]
+    assert len(cut(an_input(alike), 10**6)) == 1
 
 
 def test_files_without_rows_are_left_out() -> None:

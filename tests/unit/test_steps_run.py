@@ -17,8 +17,8 @@ from headwater.infra.errors import InvalidRequest, Overlap, UnknownName, ValueLo
 from headwater.infra.models import JobRequest, PartReceipt, StepsText
 from headwater.infra.storage.inputs import open_input
 from headwater.tasks.prepare import Prepared, prepare
-from headwater.tasks.read import release_sides
 from headwater.tasks.scan import cut
+from headwater.tasks.sides import release_sides
 from headwater.tasks.steps.catalog import KINDS
 from headwater.tasks.transform import PartSpec, run_part
 

@@ -18,7 +18,6 @@ from headwater.infra.models import Cloud, Market
 if TYPE_CHECKING:
     import boto3
     from botocore.config import Config
-    from botocore.paginate import Paginator
 
 PRICE_LIST_REGION = "us-east-1"
 """The Price List is served from few regions; this one has the prices of all."""
@@ -71,7 +70,7 @@ class AwsPrices:
         self, session: boto3.Session, names: list[str], today: date
     ) -> tuple[list[Offer], int]:
         client = session.client("pricing", region_name=PRICE_LIST_REGION, config=self._config())
-        offers: list[Offer] = []
+        found: dict[tuple[str, str], float] = {}
         skipped = 0
         for name in names:
             for text in self._rows(
@@ -94,7 +93,12 @@ class AwsPrices:
                 if price <= 0 or (Cloud.AWS, region) not in packaged_areas():
                     skipped += 1
                     continue
-                offers.append(self._offer(name, region, Market.ON_DEMAND, price, today))
+                # Of two products the dearer, so that no plan is too cheap.
+                found[name, region] = max(price, found.get((name, region), 0.0))
+        offers = [
+            self._offer(name, region, Market.ON_DEMAND, price, today)
+            for (name, region), price in found.items()
+        ]
         return offers, skipped
 
     def _spot(
@@ -125,7 +129,7 @@ class AwsPrices:
                 offers.append(self._offer(name, region, Market.SPOT, price, today, zone))
         return offers, skipped
 
-    def _rows(self, paginator: Paginator[Any], key: str, **asked: object) -> list[Any]:
+    def _rows(self, paginator: Any, key: str, **asked: object) -> list[Any]:
         """What all pages hold under ``key``; asked for anew where an answer was cut.
 
         botocore takes the half of an answer for a whole one that says something else.
@@ -173,10 +177,13 @@ class AwsPrices:
 
 
 def _listed_price(text: str) -> tuple[str, float]:
-    """Region and dollars an hour of one product of the Price List."""
+    """Region and dollars an hour of one product of the Price List; 0 where it is no offer."""
     try:
         product: dict[str, Any] = json.loads(text)
-        region = str(product["product"]["attributes"]["regionCode"])
+        told = product["product"]["attributes"]
+        region = str(told["regionCode"])
+        if told.get("marketoption", "OnDemand") != "OnDemand":  # capacity that is reserved ahead
+            return region, 0.0
         (term,) = product["terms"]["OnDemand"].values()
         (price,) = term["priceDimensions"].values()
         if price["unit"] != "Hrs":

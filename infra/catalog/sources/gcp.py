@@ -76,11 +76,11 @@ class GcpBillingCatalog:
             for (of, name), shape in packaged_shapes().items():
                 if of is not cloud or (cloud, region) not in areas:
                     continue
-                price = _composed(name, shape, sold)
-                if price:
+                whole = _composed(name, shape, sold)
+                if whole:
                     offers.append(
                         offer_of(
-                            (of, name), shape, region, market, price, source=self.name, as_of=today
+                            (of, name), shape, region, market, whole, source=self.name, as_of=today
                         )
                     )
         return Fetched(in_order(offers), skipped)
@@ -160,7 +160,8 @@ def _credentials() -> tuple[dict[str, str], dict[str, str]]:
         credentials, _ = google.auth.default(
             scopes=["https://www.googleapis.com/auth/cloud-billing.readonly"]
         )
-        credentials.refresh(google.auth.transport.requests.Request())
+        # The library's own annotations leave this one call out.
+        credentials.refresh(google.auth.transport.requests.Request())  # type: ignore[no-untyped-call]
     except google.auth.exceptions.GoogleAuthError as exc:
         raise AccessDenied(
             f"the Cloud Billing Catalog wants credentials: {first_line(exc)}",

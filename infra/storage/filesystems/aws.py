@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -34,7 +35,7 @@ from headwater.infra.storage.filesystems.objects import (
 )
 from headwater.infra.storage.uris import Scheme, Uri
 
-AMAZON_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
+AMAZON_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".api.aws")
 """Ends of the host names of Amazon's own endpoints."""
 
 DEFAULT_REGION = "us-east-1"
@@ -56,6 +57,7 @@ CODES = {
     "RequestTimeout": Kind.BUSY,
     "InvalidBucketName": Kind.INVALID,
     "KeyTooLongError": Kind.INVALID,
+    "NotImplemented": Kind.OTHER,
 }
 """What S3's error codes mean; one that is not here goes by its HTTP status."""
 
@@ -78,6 +80,8 @@ RIGHTS = {
     Action.CREATE: "s3:PutObject",
     Action.DELETE: "s3:DeleteObject",
     Action.CLOCK: "s3:ListBucket",
+    Action.UPLOADS: "s3:ListBucketMultipartUploads",
+    Action.ABORT: "s3:AbortMultipartUpload",
     Action.LOCATE: "s3:GetBucketLocation",
 }
 """The action of a policy that allows each of ours."""
@@ -126,6 +130,34 @@ class S3(ObjectStore):
         """See ``Filesystem.delta_options``."""
         return self._run(Action.READ, uri, partial(self._delta_options, uri))
 
+    def unfinished(self, folder: Uri) -> Iterator[DataRef]:
+        """See ``Filesystem.unfinished``; the version of each is the upload's id."""
+        prefix = folder.key if folder.is_folder_like else f"{folder.key}/"
+        following: dict[str, str] = {}
+        while True:
+            request = partial(
+                self._call, "list_multipart_uploads", folder, Prefix=prefix, **following
+            )
+            page = self._run(Action.UPLOADS, folder, request)
+            for row in page.get("Uploads", ()):
+                uri = Uri(Scheme.S3, folder.bucket, row["Key"])
+                yield DataRef(str(uri), 0, row["UploadId"], row["Initiated"].timestamp())
+            if not page.get("IsTruncated"):
+                return
+            following = {
+                "KeyMarker": page["NextKeyMarker"],
+                "UploadIdMarker": page["NextUploadIdMarker"],
+            }
+
+    def discard(self, ref: DataRef) -> None:
+        """See ``Filesystem.discard``."""
+        uri = Uri.parse(ref.uri)
+        abort = partial(
+            self._call, "abort_multipart_upload", uri, Key=uri.key, UploadId=ref.version
+        )
+        with suppress(NotFound):
+            self._run(Action.ABORT, uri, abort)
+
     def classify(self, error: Exception) -> Failure:
         """See ``ObjectStore.classify``."""
         cause = error if isinstance(error, boto.ClientError) else error.__cause__
@@ -164,7 +196,7 @@ class S3(ObjectStore):
         right = RIGHTS[action]
         if action is Action.LOCATE:
             return f"{right} or s3:ListBucket on {bucket}"
-        if right == "s3:ListBucket":
+        if right in ("s3:ListBucket", "s3:ListBucketMultipartUploads"):
             return f"{right} on {bucket}"
         granted = f"{right} on {bucket}/*"
         if action is Action.STAT:

@@ -8,7 +8,7 @@ import shutil
 import stat
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -91,6 +91,20 @@ class Local:
                     yield from self._below(Path(entry.path), above | {identity})
             elif _is_file(seen):
                 yield _ref(below, seen)
+
+    def unfinished(self, folder: Uri) -> Iterator[DataRef]:
+        """See ``Filesystem.unfinished``; links to folders are not followed."""
+        with _ours("list", folder):
+            for above, _, names in os.walk(folder.path):
+                for name in sorted(names):
+                    if name.startswith(TEMPORARY_PREFIX):
+                        path = Path(above, name)
+                        with suppress(FileNotFoundError):  # its writer has finished meanwhile
+                            yield _ref(Uri(Scheme.FILE, "", str(path)), path.lstat())
+
+    def discard(self, ref: DataRef) -> None:
+        """See ``Filesystem.discard``."""
+        self.delete(Uri.parse(ref.uri))
 
     def read(self, ref: DataRef, start: int = 0, end: int | None = None) -> bytes:
         """See ``Filesystem.read``."""

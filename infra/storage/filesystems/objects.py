@@ -103,6 +103,8 @@ class Action(StrEnum):
     CREATE = "create"
     DELETE = "delete"
     CLOCK = "ask for the time of"
+    UPLOADS = "list unfinished uploads to"
+    ABORT = "end an unfinished upload to"
     LOCATE = "ask for the region of"
 
 
@@ -362,6 +364,15 @@ class ObjectStore(ABC):
             # Gone already is fine, but a bucket that does not exist is a mistake in the name.
             if uri.bucket not in self._seen_buckets:
                 raise
+
+    def unfinished(self, folder: Uri) -> Iterator[DataRef]:
+        """See ``Filesystem.unfinished``; none where the store itself drops it after a while."""
+        del folder
+        return iter(())
+
+    def discard(self, ref: DataRef) -> None:
+        """See ``Filesystem.discard``."""
+        del ref
 
     def clock_offset_seconds(self, uri: Uri) -> float:
         """See ``Filesystem.clock_offset_seconds``; right to about half a second."""

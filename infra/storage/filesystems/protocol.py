@@ -106,6 +106,19 @@ class Filesystem(Protocol):
         """Remove exactly this object; one that is already gone is fine."""
         ...
 
+    def unfinished(self, folder: Uri) -> Iterator[DataRef]:
+        """What killed writers have left below ``folder``, and ``list`` does not show.
+
+        Files that are not whole yet, and uploads in parts that nobody completed: S3 keeps and
+        bills them until they are ended. GCS and Azure drop theirs after a week by themselves.
+        Each says when it was ``modified``, so that those of live writers can be told.
+        """
+        ...
+
+    def discard(self, ref: DataRef) -> None:
+        """Remove one of ``unfinished``; one that is already gone is fine."""
+        ...
+
     def clock_offset_seconds(self, uri: Uri) -> float:
         """Store's clock minus this machine's, from the store's own answer; 0 for local files."""
         ...

@@ -1,133 +1,28 @@
-"""What is allowed: clouds, regions, machines, money, and where data may be. No I/O.
+"""What several policies and a cluster profile leave together; each rule keeps what it is cited by.
 
-Several policies and the cluster profile hold together: each can only narrow what the others
-leave. Each rule keeps the name and the file that a denial cites.
+Each can only narrow what the others leave.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from fnmatch import fnmatchcase
 from itertools import combinations
 from typing import Generic, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from fsspec.utils import glob_translate
 
 from headwater.infra.errors import InvalidRequest
 from headwater.infra.models import Cloud, Market
-from headwater.infra.regions import REGIONS, regions_named
+from headwater.infra.policies.models import Policy, Spot
+from headwater.infra.regions import HERE, REGIONS, regions_named
 from headwater.infra.storage.uris import Uri
-
-POLICY_VERSION = 1
-"""Format of the files; newer ones are refused by name."""
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 Number = TypeVar("Number", int, float)
-
-
-class Spot(StrEnum):
-    """What is said of machines that their cloud may take back."""
-
-    ALLOW = "allow"
-    REQUIRE = "require"
-    FORBID = "forbid"
-
-
-class Frozen(BaseModel):
-    """A value from outside: unknown keys are refused, and nothing changes it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Limits(Frozen):
-    """The ``[limits]`` table; what is not said is not limited."""
-
-    usd_per_hour: float | None = Field(
-        default=None, ge=0, allow_inf_nan=False, description="Price of all machines together."
-    )
-    usd_per_run: float | None = Field(
-        default=None, ge=0, allow_inf_nan=False, description="All that one run costs, by its plan."
-    )
-    egress_usd: float | None = Field(
-        default=None,
-        ge=0,
-        allow_inf_nan=False,
-        description="What bytes that leave a region may cost in one run; 0 keeps them there.",
-    )
-    gpus: int | None = Field(default=None, ge=0, description="GPUs of all machines together.")
-
-
-class Residency(Frozen):
-    """One ``[[residency]]`` table: where data of a prefix may be.
-
-    It holds for what computes on the data, and for the output, spill, checkpoints and logs of
-    such a run. Of several inputs only the regions that all of them allow remain.
-    """
-
-    name: str = Field(default="", description="What a denial cites; by default the prefix.")
-    prefix: str = Field(description="Address of a bucket, or of a folder in one.")
-    regions: tuple[str, ...] = Field(
-        min_length=1, description="Names of regions; '*' stands for any text."
-    )
-
-    @field_validator("prefix")
-    @classmethod
-    def _is_in_a_bucket(cls, prefix: str) -> str:
-        if Uri.parse(prefix).is_local:
-            raise ValueError("residency is for buckets, and this is a file of one machine")
-        return prefix
-
-
-class Allowed(Frozen):
-    """What a policy and a cluster profile may both say; what is not said is allowed."""
-
-    clouds: tuple[Cloud, ...] | None = Field(
-        default=None, min_length=1, description="Clouds that may be used."
-    )
-    regions: tuple[str, ...] | None = Field(
-        default=None,
-        min_length=1,
-        description="Regions that may be used, of whichever cloud; '*' stands for any text.",
-    )
-    instance_families: tuple[str, ...] | None = Field(
-        default=None,
-        min_length=1,
-        description="Families of machines: 'g6' (not g6e), 'a2-highgpu', 'Standard_NC*'.",
-    )
-    spot: Spot = Field(
-        default=Spot.ALLOW,
-        description="'allow' takes what is cheapest, 'require' only spot, 'forbid' none.",
-    )
-    max_price_age_days: float | None = Field(
-        default=None, ge=0, description="Older prices are refused."
-    )
-    limits: Limits = Limits()
-
-
-class Policy(Allowed):
-    """One validated policy, and where it came from."""
-
-    version: int = POLICY_VERSION
-    name: str = Field(default="", description="What a denial cites; by default the file's name.")
-    description: str = ""
-    residency: tuple[Residency, ...] = ()
-    source: str = Field(default="", description="File that it was read from.")
-    kind: str = Field(default="policy", description="What messages call it.")
-    origins: dict[str, str] = Field(
-        default_factory=dict, description="Files of values that came from others, by their keys."
-    )
-
-    @property
-    def label(self) -> str:
-        """What messages call it, with its name."""
-        return f"{self.kind} '{self.name}'" if self.name else f"a {self.kind}"
-
-    def source_of(self, key: str) -> str:
-        """File that says what is under the dotted ``key``."""
-        return self.origins.get(key, self.source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +50,20 @@ class Rule(Cited, Generic[T_co]):
 
 @dataclass(frozen=True, slots=True)
 class Residence:
-    """Where the data below ``prefix`` may be."""
+    """Where the data below ``prefix`` may be.
+
+    Attributes:
+        here: Also on this machine and in its network.
+    """
 
     prefix: Uri
     regions: frozenset[str]
+    here: bool = False
+
+    @property
+    def places(self) -> frozenset[str]:
+        """The regions, and ``HERE`` where that is one of the places."""
+        return self.regions | {HERE} if self.here else self.regions
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +148,14 @@ class Rules:
                 return residence
         return None
 
+    def denies_here(self, residency: Iterable[Rule[Residence]]) -> Cited | None:
+        """The rule that keeps data off this machine, which is in no region; ``None`` if none.
+
+        Args:
+            residency: Rules of the data at hand, from ``residency_of``.
+        """
+        return next((rule for rule in residency if not rule.value.here), None)
+
     def denies_type(self, instance_type: str) -> Cited | None:
         """The rule that does not allow this type of machine; ``None`` where all do."""
         for rule in self.instance_families:
@@ -268,12 +181,10 @@ class Rules:
         found: dict[Rule[Residence], str] = {}
         for text in uris:
             uri = Uri.parse(text)
-            root = uri.glob_root or uri
             for rule in self.residency:
-                prefix = rule.value.prefix
-                if prefix.contains(root) or root.contains(prefix):
+                if takes_in(uri, rule.value.prefix):
                     found.setdefault(rule, text)
-        left = _nothing_left([(rule, rule.value.regions) for rule in found])
+        left = _nothing_left([(rule, rule.value.places) for rule in found])
         if left:
             said = "; ".join(f"{found[rule]}: {rule}" for rule in found if rule in left)
             raise InvalidRequest(
@@ -291,7 +202,9 @@ class Rules:
         _require_common(places)
         for inner in self.residency:
             around = [r for r in self.residency if r.value.prefix.contains(inner.value.prefix)]
-            _require_common([*((r, r.value.regions) for r in around), *places])
+            _require_common([(r, r.value.places) for r in around])
+            if not any(r.value.here for r in around):
+                _require_common([*((r, r.value.places) for r in around), *places])
 
 
 def in_family(instance_type: str, family: str) -> bool:
@@ -310,6 +223,29 @@ def in_family(instance_type: str, family: str) -> bool:
     if "*" in wanted:
         return fnmatchcase(name, wanted)
     return name.startswith(wanted) and not name[len(wanted) : len(wanted) + 1].isalnum()
+
+
+def takes_in(uri: Uri, prefix: Uri) -> bool:
+    """Whether data at ``uri``, a file, folder or pattern, may be below ``prefix``.
+
+    Examples:
+        >>> prefix = Uri.parse("s3://lake/patients/raw")
+        >>> [takes_in(Uri.parse(f"s3://lake/{key}"), prefix) for key in ("", "*/raw/x", "pat*/**")]
+        [True, True, True]
+        >>> [takes_in(Uri.parse(f"s3://lake/{key}"), prefix) for key in ("trips-*/raw", "*/new/*")]
+        [False, False]
+    """
+    root = uri.glob_root
+    if root is None:
+        return prefix.contains(uri) or uri.contains(prefix)
+    if not (prefix.contains(root) or root.contains(prefix)):
+        return False
+    for wanted, step in zip(uri.key.split("/"), prefix.key.rstrip("/").split("/"), strict=False):
+        if "**" in wanted:
+            return True
+        if not re.match(glob_translate(wanted), step):
+            return False
+    return True
 
 
 def _said(
@@ -337,9 +273,13 @@ def _regions(policy: Policy) -> frozenset[str] | None:
 def _residences(policy: Policy) -> Iterable[Rule[Residence]]:
     for rule in policy.residency:
         where = _place(policy, f"residency '{rule.name or rule.prefix}'")
-        regions = regions_named(rule.regions, where=where)
+        regions = regions_named((r for r in rule.regions if r.lower() != HERE), where=where)
         name = f"residency '{rule.name or rule.prefix}' of {policy.label}"
-        yield Rule(name, policy.source, Residence(Uri.parse(rule.prefix), regions))
+        yield Rule(
+            name,
+            policy.source,
+            Residence(Uri.parse(rule.prefix), regions, HERE in map(str.lower, rule.regions)),
+        )
 
 
 def _place(policy: Policy, key: str) -> str:

@@ -5,8 +5,12 @@ It is an extra, imported when it is asked for, and wants no credentials.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from headwater.infra.catalog.files import Shape, packaged_areas, packaged_shapes
@@ -59,24 +63,51 @@ class GpuhuntCatalog:
 
     def _items(self, cloud: Cloud) -> Sequence[Any]:
         try:
-            import gpuhunt
+            gpuhunt = import_module("gpuhunt")  # an extra: no type checker may find it
         except ImportError as exc:
             raise MissingDependency(
                 f"gpuhunt is not installed: {exc}", hint="pip install 'headwater[gpuhunt]'"
             ) from exc
         catalog = gpuhunt.Catalog(balance_resources=False, auto_reload=False)
-        try:
-            catalog.load()
-            items: Sequence[Any] = catalog.query(provider=str(cloud))
-        except (gpuhunt.GPUHuntError, OSError) as exc:
-            raise PriceListFailed(
-                f"gpuhunt's catalog could not be read: {first_line(exc)}",
-                hint="the tables are as they were; run it again later",
-            ) from exc
-        # A provider that could not be loaded is logged, and gives no items.
+        later = "the tables are as they were; run it again later"
+        with _heard() as heard:
+            try:
+                catalog.load()
+                items: Sequence[Any] = catalog.query(provider=str(cloud))
+            except (gpuhunt.GPUHuntError, OSError) as exc:
+                said = "; ".join([first_line(exc), *heard])
+                raise PriceListFailed(
+                    f"gpuhunt's catalog could not be read: {said}", hint=later
+                ) from exc
+        # Of a provider that could not be loaded it gives nothing, and says why in its log.
         if not items:
-            raise PriceListFailed(
-                f"gpuhunt has no prices of {cloud}",
-                hint="the tables are as they were; run it again later",
-            )
+            said = f": {'; '.join(heard)}" if heard else ""
+            raise PriceListFailed(f"gpuhunt has no prices of {cloud}{said}", hint=later)
         return items
+
+
+class _Ear(logging.Handler):
+    """Keeps what a log says, with the error behind it."""
+
+    def __init__(self, heard: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._heard = heard
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        told = f" ({type(error).__name__}: {first_line(error)})" if error else ""
+        self._heard.append(record.getMessage() + told)
+
+
+@contextmanager
+def _heard() -> Iterator[list[str]]:
+    """What gpuhunt logs in the block; it is not printed."""
+    heard: list[str] = []
+    log, ear = logging.getLogger("gpuhunt"), _Ear(heard)
+    before, log.propagate = log.propagate, False
+    log.addHandler(ear)
+    try:
+        yield heard
+    finally:
+        log.removeHandler(ear)
+        log.propagate = before
