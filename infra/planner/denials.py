@@ -14,6 +14,7 @@ from headwater.infra.planner.models import Denial, PlanRequest
 from headwater.infra.planner.offers import UNDATED, Flags, Ints, OfferTable
 from headwater.infra.planner.sites import Sites
 from headwater.infra.policies import Cited, Residence, Rule, Rules
+from headwater.infra.regions import HERE
 
 PLACES_NAMED = 3
 """Places of a denial that are named; more are counted."""
@@ -152,10 +153,11 @@ def _require_allowed_output(request: PlanRequest, residency: tuple[Rule[Residenc
     if output.follows:
         return
     for rule in residency:
-        outside = sorted(output.regions - rule.value.regions)
-        if output.cloud is None or outside:
-            place = ", ".join(outside) or "this machine"
+        places = output.regions if output.cloud is not None else frozenset({HERE})
+        outside = sorted(places - rule.value.places)
+        if outside:
             raise InvalidRequest(
-                f"the output {output.uri} would be in {place}, and {rule} keeps it elsewhere",
-                hint=f"write to one of: {', '.join(sorted(rule.value.regions))}",
+                f"the output {output.uri} would be in {', '.join(outside)}, and {rule} keeps it"
+                " elsewhere",
+                hint=f"write to one of: {', '.join(sorted(rule.value.places))}",
             )

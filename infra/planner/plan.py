@@ -134,16 +134,16 @@ def _rate(machine: Here) -> float:
 def _denies_here(
     request: PlanRequest, rules: Rules, egress_usd: float, requests_usd: float
 ) -> Cited | None:
-    """Data that has to stay in some regions is in none of them here."""
+    """The rule that keeps the work off this machine."""
     residency = rules.residency_of([one.uri for one in request.inputs])
-    if residency:
-        return residency[0]
-    for rule, value in (
+    if (rule := rules.denies_here(residency)) is not None:
+        return rule
+    for limit, value in (
         (rules.egress_usd, egress_usd),
         (rules.usd_per_run, egress_usd + requests_usd),
     ):
-        if rule is not None and value > rule.value:
-            return rule
+        if limit is not None and value > limit.value:
+            return limit
     return None
 
 
