@@ -15,6 +15,7 @@ from headwater.infra.gpu import GpuProbe, probe
 from headwater.infra.locations.locate import locate
 from headwater.infra.locations.models import Location
 from headwater.infra.models import Cloud, JobRequest, RunReceipt
+from headwater.infra.planner.history import month_to_date
 from headwater.infra.planner.learning import GPU_BYTES_PER_SECOND, Learned, learn, observed
 from headwater.infra.planner.models import (
     DataInput,
@@ -73,15 +74,17 @@ def place(
     inputs = locate(uris, declared=profile.locations)
     (target,) = locate([request.target], declared=profile.locations, missing_ok=True)
     here = _here(profile, gpu_probe) if profile.cluster.launcher == "local" else None
-    receipts, note = _receipts()
+    receipts, note = past_runs()
+    day = today or datetime.now(UTC).date()
     asked = PlanRequest(
         inputs=tuple(_input(one) for one in inputs),
         output=Output(target.uri, target.cloud, target.regions),
-        today=today or datetime.now(UTC).date(),
+        today=day,
         needs=_needs(profile),
         work=Work(strategies=frozenset(Strategy(name) for name in job.strategies)),
         endpoints=_endpoints(profile),
         here=here,
+        month_to_date=month_to_date(receipts, day),
         learned=_learned(receipts, request.job_name, here),
     )
     return Placed(asked, plan(asked, OfferTable.of(load_catalog()), rules), note)
@@ -140,7 +143,7 @@ def _model_of(name: str) -> str:
     return next((word for word in words if word in GPU_BYTES_PER_SECOND), name)
 
 
-def _receipts() -> tuple[Sequence[RunReceipt], str]:
+def past_runs() -> tuple[Sequence[RunReceipt], str]:
     """Past runs, and why there are none where they could not be read: a plan goes without."""
     try:
         return tuple(ReceiptStore().list()), ""

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from headwater.infra.models import to_jsonable
+from headwater.infra.models import Placement, to_jsonable
 from headwater.infra.planner.models import (
     HERE,
     Denial,
@@ -58,14 +58,21 @@ def as_text(plan: PlacementPlan) -> str:
     return "\n".join(lines)
 
 
-def first_line(plan: PlacementPlan) -> str:
-    """What runs, in one line."""
-    first = plan.first
-    total = first.usd.total
-    return (
-        f"{_machines(first)}: ${_usd(total.p50)} (p90 ${_usd(total.p90)}),"
-        f" {_seconds(first.seconds.total.p50)} (p90 {_seconds(first.seconds.total.p90)})"
-    )
+def placement_line(placement: Placement) -> str:
+    """Where a run is, and for how much, in one line.
+
+    Example:
+        >>> placement_line(Placement("this machine", (0.5, 0.7), (90.0, 200.0), "it is near"))
+        'this machine, $0.50 (p90 $0.70), 2 min (p90 3 min): it is near'
+    """
+    amounts = []
+    if placement.usd is not None:
+        usd, high = placement.usd
+        amounts.append(f"${_usd(usd)} (p90 ${_usd(high)})" if high else "free")
+    if placement.seconds is not None:
+        seconds, high = placement.seconds
+        amounts.append(f"{_seconds(seconds)} (p90 {_seconds(high)})")
+    return f"{', '.join([placement.where, *amounts])}: {placement.why}"
 
 
 def as_json(plan: PlacementPlan) -> dict[str, Any]:

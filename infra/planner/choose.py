@@ -219,6 +219,7 @@ class Gather:
                 of("nat_usd"),
             ),
             output_place=output.place or f"{offer.cloud} {offer.region}",
+            moved=self.sites.bytes_out(site, self.assume),
         )
 
 

@@ -266,6 +266,7 @@ class PlacementCandidate:
     Attributes:
         machines: In each place that works; none is this machine.
         output_place: Where the result will be.
+        moved: Bytes that leave a region.
         runnable: Whether a run can follow it today.
         note: Why not, or what is odd about it.
     """
@@ -275,6 +276,7 @@ class PlacementCandidate:
     seconds: Times
     usd: Costs
     output_place: str
+    moved: tuple[MonthToDate, ...] = ()
     runnable: bool = True
     note: str = ""
 

@@ -27,7 +27,7 @@ from headwater.infra.planner.models import (
 from headwater.infra.planner.offers import OfferTable
 from headwater.infra.planner.strategies import other_strategies
 from headwater.infra.planner.times import NETWORK_SPREAD, exceeded, expected
-from headwater.infra.policies import Cited, Rules
+from headwater.infra.policies import Residence, Rule, Rules
 
 
 def plan(request: PlanRequest, table: OfferTable, rules: Rules | None = None) -> PlacementPlan:
@@ -92,14 +92,16 @@ def _here(
         raise RuntimeError("the request does not allow this machine")
     low, high = expected(request.work, request.learned), exceeded(request.work, request.learned)
     try:
-        usd = gather.sites.here_usd(low, gather.table)
-        usd_high = gather.sites.here_usd(high, gather.table)
+        usual = gather.sites.here(low, gather.table)
+        seldom = gather.sites.here(high, gather.table)
     except PriceUnknown as exc:
         return None, Denial(HERE, exc.message, detail=exc.hint, offers=1)
-    egress = Estimate(usd[0], usd_high[0])
-    requests = Estimate(usd[1], usd_high[1])
-    if (rule := _denies_here(request, rules, egress.p50, requests.p50)) is not None:
-        return None, Denial(HERE, rule.name, rule.source, offers=1)
+    egress = Estimate(usual.egress, seldom.egress)
+    requests = Estimate(usual.requests, seldom.requests)
+    total = egress.p50 + requests.p50
+    if (rule := _denies_here(request, rules, egress.p50, total)) is not None:
+        bytes_usd = "" if isinstance(rule.value, Residence) else f"${total:,.2f} of bytes"
+        return None, Denial(HERE, rule.name, rule.source, bytes_usd, 1)
     far = sum(one.size_bytes for one in request.inputs if one.cloud is not None)
     read = far * 8 / (machine.gbps * 1e9)
     written = 0.0 if request.output.cloud is None else request.size_bytes * 8 / (machine.gbps * 1e9)
@@ -120,6 +122,7 @@ def _here(
             ),
             usd=Costs(egress=egress, requests=requests),
             output_place=request.output.place or HERE,
+            moved=usual.moved,
         ),
         None,
     )
@@ -132,19 +135,15 @@ def _rate(machine: Here) -> float:
 
 
 def _denies_here(
-    request: PlanRequest, rules: Rules, egress_usd: float, requests_usd: float
-) -> Cited | None:
+    request: PlanRequest, rules: Rules, egress_usd: float, total_usd: float
+) -> Rule[object] | None:
     """The rule that keeps the work off this machine."""
     residency = rules.residency_of([one.uri for one in request.inputs])
-    if (rule := rules.denies_here(residency)) is not None:
-        return rule
-    for limit, value in (
-        (rules.egress_usd, egress_usd),
-        (rules.usd_per_run, egress_usd + requests_usd),
-    ):
+    away: list[Rule[object]] = [rule for rule in residency if not rule.value.here]
+    for limit, value in ((rules.egress_usd, egress_usd), (rules.usd_per_run, total_usd)):
         if limit is not None and value > limit.value:
-            return limit
-    return None
+            away.append(limit)
+    return away[0] if away else None
 
 
 def _dates(candidate: PlacementCandidate) -> list[date | None]:

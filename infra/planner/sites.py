@@ -11,7 +11,7 @@ import numpy as np
 from headwater.infra.catalog.models import EgressRate
 from headwater.infra.errors import InvalidRequest, PriceUnknown
 from headwater.infra.models import Cloud
-from headwater.infra.planner.models import DataInput, Output, PlanRequest
+from headwater.infra.planner.models import DataInput, MonthToDate, Output, PlanRequest
 from headwater.infra.planner.offers import Floats, OfferTable, Site
 from headwater.infra.planner.tiers import egress_usd
 from headwater.infra.planner.times import Assumptions
@@ -52,6 +52,15 @@ class SiteMoney:
     egress: Floats
     nat: Floats
     requests: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class HereFigures:
+    """The same where this machine does the work, with the bytes that leave a cloud for it."""
+
+    egress: float
+    requests: float
+    moved: tuple[MonthToDate, ...]
 
 
 class Sites:
@@ -118,14 +127,19 @@ class Sites:
         sizes = [one.size_bytes * scale for one in self.request.inputs]
         return sizes, math.fsum(sizes) * assume.output_ratio
 
-    def here_usd(self, assume: Assumptions, table: OfferTable) -> tuple[float, float]:
+    def bytes_out(self, site: int, assume: Assumptions) -> tuple[MonthToDate, ...]:
+        """What leaves a region where the work is at the place of this index."""
+        sizes, output = self._sizes(assume, 1.0)
+        return _bytes_out(self._groups[self._group[site]], sizes, output)
+
+    def here(self, assume: Assumptions, table: OfferTable) -> HereFigures:
         """Egress and requests where this machine does the work.
 
         Raises:
             PriceUnknown: No price is recorded for one of the ways.
         """
         request = self.request
-        sizes = [float(one.size_bytes) for one in request.inputs]
+        sizes, written = self._sizes(assume, 1.0)
         legs = [
             Leg(i, ABROAD, _cheapest(one, (None, ""), table), None)
             for i, one in enumerate(request.inputs)
@@ -134,9 +148,9 @@ class Sites:
         requests = self._read_usd
         target = _place_of(request.output)
         if target is not None:
-            written = math.fsum(sizes) * assume.output_ratio
             requests += written * _write_usd_per_byte(target, table)
-        return self._legs_usd(legs, sizes, 0.0)[0], requests
+        egress, _ = self._legs_usd(legs, sizes, 0.0)
+        return HereFigures(egress, requests, _bytes_out(legs, sizes, 0.0))
 
     def _legs_usd(
         self, legs: Sequence[Leg], sizes: Sequence[float], output: float
@@ -201,6 +215,18 @@ def home_sites(request: PlanRequest) -> frozenset[Site]:
                 held[(one.cloud, region)] = held.get((one.cloud, region), 0) + one.size_bytes
     most = max(held.values(), default=0)
     return frozenset(site for site, size in held.items() if size == most)
+
+
+def _bytes_out(
+    legs: Sequence[Leg], sizes: Sequence[float], output: float
+) -> tuple[MonthToDate, ...]:
+    """By kind of destination; what stays in its region is left out."""
+    moved: dict[tuple[Cloud, str], float] = {}
+    for leg in legs:
+        if leg.rate is not None and leg.kind != NEAR:
+            way = (leg.rate.cloud, leg.rate.to)
+            moved[way] = moved.get(way, 0.0) + (output if leg.index is None else sizes[leg.index])
+    return tuple(MonthToDate(cloud, to, size) for (cloud, to), size in moved.items())
 
 
 def _kind(cloud: Cloud | None, regions: frozenset[str], site: Site) -> int:
