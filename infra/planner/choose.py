@@ -16,6 +16,7 @@ from headwater.infra.planner.denials import (
     deny_before_pricing,
     deny_by_limits,
     over_limits,
+    schedulers_of,
 )
 from headwater.infra.planner.models import (
     Costs,
@@ -70,9 +71,10 @@ class Gather:
             fits = fits & wanted[table.site]
         self.unfit = int(len(fits) - fits.sum())
         self.denials = Denials(table, fits.copy())
-        deny_before_pricing(self.denials, request, rules, self.sites)
+        self.schedulers = schedulers_of(request, rules, table)
+        deny_before_pricing(self.denials, request, rules, self.sites, self.schedulers)
         index = np.flatnonzero(self.denials.allowed)
-        self.rows = rows_of(request, table, index, nodes)
+        self.rows = rows_of(request, table, index, nodes, self.schedulers.usd)
         homes = home_sites(request)
         is_home = np.array([site in homes for site in table.sites], bool)
         self.at_home: Flags = is_home[self.rows.site]
@@ -202,7 +204,7 @@ class Gather:
             return Estimate(float(getattr(low, name)[row]), float(getattr(high, name)[at]))
 
         offer, site = self._offer(row), int(self.rows.site[row])
-        scheduler = self.table.schedulers[site]
+        scheduler = self.schedulers.offers[site]
         if scheduler is None:
             raise RuntimeError(f"{offer.cloud} {offer.region} was allowed without a scheduler")
         output = self.request.output

@@ -103,8 +103,10 @@ def node_counts(request: PlanRequest, table: OfferTable) -> tuple[Floats, Flags]
     return np.maximum(nodes, 1.0), np.ones(len(nodes), bool)
 
 
-def rows_of(request: PlanRequest, table: OfferTable, index: Ints, nodes: Floats) -> Rows:
-    """Columns of the offers ``index``; each has a scheduler's price at its site."""
+def rows_of(
+    request: PlanRequest, table: OfferTable, index: Ints, nodes: Floats, scheduler_usd: Floats
+) -> Rows:
+    """Columns of the offers ``index``; ``scheduler_usd`` is the price at each site."""
     site, work = table.site[index], request.work
     cloud = table.site_cloud[site]
     count = nodes[index]
@@ -127,7 +129,7 @@ def rows_of(request: PlanRequest, table: OfferTable, index: Ints, nodes: Floats)
         near=networks.near,
         far=networks.far,
         abroad=networks.abroad,
-        usd=count * table.usd[index] + table.scheduler_usd[site],
+        usd=count * table.usd[index] + scheduler_usd[site],
         disks=(count * request.needs.disk_gib + SCHEDULER_DISK_GIB) * gib_hour[cloud],
         start=np.array([START_SECONDS[one] for one in CLOUDS])[cloud],
         least=np.array([BILLED_SECONDS_LEAST[one] for one in CLOUDS])[cloud],

@@ -11,7 +11,7 @@ from headwater.infra.errors import InvalidRequest
 from headwater.infra.models import Market
 from headwater.infra.planner.costs import Money, Rows
 from headwater.infra.planner.models import Denial, PlanRequest
-from headwater.infra.planner.offers import UNDATED, Flags, Ints, OfferTable
+from headwater.infra.planner.offers import UNDATED, Flags, Ints, OfferTable, Schedulers
 from headwater.infra.planner.sites import Sites
 from headwater.infra.policies import Cited, Residence, Rule, Rules
 from headwater.infra.regions import HERE
@@ -20,7 +20,7 @@ PLACES_NAMED = 3
 """Places of a denial that are named; more are counted."""
 
 UNKNOWN_PRICE = "a price is not recorded, and none is guessed"
-NO_SCHEDULER = "no price of a machine on demand for the scheduler"
+NO_SCHEDULER = "no machine on demand that may be used, for the scheduler"
 NEVER_ENDS = "spot machines of its kind are taken back faster than the work can be kept"
 
 
@@ -59,7 +59,23 @@ class Denials:
         return " ".join(part for part in (places, kind, market) if part)
 
 
-def deny_before_pricing(denials: Denials, request: PlanRequest, rules: Rules, sites: Sites) -> None:
+def schedulers_of(request: PlanRequest, rules: Rules, table: OfferTable) -> Schedulers:
+    """The schedulers that the rules on types and on the age of prices leave.
+
+    They are on demand whatever is said of spot: a graph that is lost with its machine is all lost.
+    """
+    if not rules.instance_families and rules.max_price_age_days is None:
+        return table.schedulers
+    types = [rules.denies_type(name) is None for name in table.types]
+    usable = np.array(types, bool)[table.type]
+    if rules.max_price_age_days is not None:
+        usable &= table.day >= _oldest_day(request, rules.max_price_age_days)
+    return table.schedulers_among(usable)
+
+
+def deny_before_pricing(
+    denials: Denials, request: PlanRequest, rules: Rules, sites: Sites, schedulers: Schedulers
+) -> None:
     """Apply what does not depend on money: places, machines, markets, and the age of prices.
 
     Raises:
@@ -83,7 +99,7 @@ def deny_before_pricing(denials: Denials, request: PlanRequest, rules: Rules, si
         if (rule := rules.denies_market(market)) is not None:
             denials.deny_by(which, rule)
     if (age := rules.max_price_age_days) is not None:
-        oldest = request.today.toordinal() - age.value
+        oldest = _oldest_day(request, age)
         denials.deny_by(table.day == UNDATED, age, "the price has no date")
         denials.deny_by(table.day < oldest, age, "the price is older")
     if (gpus := rules.gpus) is not None and request.needs.gpus > gpus.value:
@@ -92,7 +108,7 @@ def deny_before_pricing(denials: Denials, request: PlanRequest, rules: Rules, si
         first = next(iter(sites.unknown.values()))
         unknown = np.isin(table.site, list(sites.unknown))
         denials.deny(unknown, UNKNOWN_PRICE, detail=f"{first.message}: {first.hint}")
-    denials.deny(np.isnan(table.scheduler_usd)[table.site], NO_SCHEDULER)
+    denials.deny(np.isnan(schedulers.usd)[table.site], NO_SCHEDULER)
 
 
 def deny_by_limits(denials: Denials, rules: Rules, rows: Rows, priced: Money) -> None:
@@ -127,6 +143,10 @@ def over_limits(
                 least = what.format(values[over].min())
                 found.append((over, rule, f"at least {least}"))
     return found
+
+
+def _oldest_day(request: PlanRequest, age: Rule[float]) -> float:
+    return request.today.toordinal() - age.value
 
 
 def _codes_in(codes: Ints) -> list[int]:

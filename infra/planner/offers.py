@@ -34,6 +34,19 @@ SCHEDULER_MEMORY_GIB = 8.0
 """What the scheduler needs: it holds the graph and no data."""
 
 
+@dataclass(frozen=True, eq=False)
+class Schedulers:
+    """The small machine beside the workers, by site.
+
+    Attributes:
+        offers: ``None`` where nothing that may be used is sold on demand.
+        usd: Per hour; NaN likewise.
+    """
+
+    offers: tuple[Offer | None, ...]
+    usd: Floats
+
+
 @dataclass(eq=False)
 class OfferTable:
     """The offers of a catalog as columns, one row for each offer in the catalog's order.
@@ -108,13 +121,17 @@ class OfferTable:
         )
 
     @cached_property
-    def schedulers(self) -> tuple[Offer | None, ...]:
-        """For each site the machine that a scheduler would run on.
+    def schedulers(self) -> Schedulers:
+        """What schedulers run on where no rule is against a machine."""
+        return self.schedulers_among(np.ones(len(self.offers), bool))
 
-        The cheapest on demand that holds one: of those without a GPU where one has a price, else
-        of all, since a price is never guessed. ``None`` where nothing is sold on demand.
+    def schedulers_among(self, usable: Flags) -> Schedulers:
+        """What schedulers run on where only ``usable`` offers may be.
+
+        In each place the cheapest on demand that holds one: of those without a GPU where one has
+        a price, else of all, since a price is never guessed.
         """
-        fits = ~self.is_spot & (self.vcpus >= SCHEDULER_VCPUS)
+        fits = usable & ~self.is_spot & (self.vcpus >= SCHEDULER_VCPUS)
         fits &= self.memory_gib >= SCHEDULER_MEMORY_GIB
         rows = np.flatnonzero(fits)
         order = np.lexsort((rows, self.usd[rows], self.gpus[rows] > 0, self.site[rows]))
@@ -123,13 +140,8 @@ class OfferTable:
         first = np.flatnonzero(np.diff(self.site[rows], prepend=-1))
         for row in rows[first]:
             found[self.site[row]] = self.offers[row]
-        return tuple(found)
-
-    @cached_property
-    def scheduler_usd(self) -> Floats:
-        """Price of each site's scheduler per hour; NaN where there is none."""
-        prices = [np.nan if one is None else one.usd_per_hour for one in self.schedulers]
-        return np.array(prices, float)
+        prices = [np.nan if one is None else one.usd_per_hour for one in found]
+        return Schedulers(tuple(found), np.array(prices, float))
 
     @cached_property
     def site_cloud(self) -> Ints:

@@ -34,7 +34,9 @@ def allowed_answers(request: PlanRequest, catalog: Catalog, rules: Rules) -> lis
     for offer in catalog.offers:
         if not _fits(request, offer) or _denied(request, offer, rules):
             continue
-        answer = price(request, catalog, offer)
+        if _scheduler(request, catalog, (offer.cloud, offer.region), rules) is None:
+            continue
+        answer = price(request, catalog, offer, rules)
         limits = (
             (rules.gpus, answer.gpus),
             (rules.usd_per_hour, answer.hourly),
@@ -63,7 +65,7 @@ def best(request: PlanRequest, catalog: Catalog, rules: Rules) -> Answer | None:
     return cheapest if saving > 1 and saving > home.usd / 10 else home
 
 
-def price(request: PlanRequest, catalog: Catalog, offer: Offer) -> Answer:
+def price(request: PlanRequest, catalog: Catalog, offer: Offer, rules: Rules) -> Answer:
     """What ``request`` costs and takes on machines of ``offer``."""
     nodes = _nodes(request, offer)
     needs, work = request.needs, request.work
@@ -110,7 +112,8 @@ def price(request: PlanRequest, catalog: Catalog, offer: Offer) -> Answer:
     start = times.START_SECONDS[offer.cloud]
     lost = _lost(request, offer, nodes, read + compute + write, start)
     total = start + read + compute + write + lost
-    machine = _scheduler(catalog, place)
+    machine = _scheduler(request, catalog, place, rules)
+    assert machine is not None
     billed = max(total, 60.0) / 3600
     hourly = nodes * offer.usd_per_hour + machine
     gib = nodes * needs.disk_gib + costs.SCHEDULER_DISK_GIB
@@ -138,15 +141,11 @@ def _fits(request: PlanRequest, offer: Offer) -> bool:
 
 def _denied(request: PlanRequest, offer: Offer, rules: Rules) -> bool:
     residency = rules.residency_of([one.uri for one in request.inputs])
-    age = rules.max_price_age_days
     return bool(
         rules.denies_place(offer.cloud, offer.region, residency)
         or rules.denies_type(offer.instance_type)
         or rules.denies_market(offer.market)
-        or (
-            age is not None
-            and (offer.as_of is None or (request.today - offer.as_of).days > age.value)
-        )
+        or _too_old(request, offer, rules)
     )
 
 
@@ -241,7 +240,9 @@ def _lost(request: PlanRequest, offer: Offer, nodes: int, work: float, start: fl
     return max(0.0, between * steps * hours / interval - hours) * 3600
 
 
-def _scheduler(catalog: Catalog, place: tuple[Cloud, str]) -> float:
+def _scheduler(
+    request: PlanRequest, catalog: Catalog, place: tuple[Cloud, str], rules: Rules
+) -> float | None:
     fit = [
         (one.gpus > 0, one.usd_per_hour)
         for one in catalog.offers
@@ -249,8 +250,17 @@ def _scheduler(catalog: Catalog, place: tuple[Cloud, str]) -> float:
         and one.market is Market.ON_DEMAND
         and one.vcpus >= 2
         and one.memory_gib >= 8
+        and rules.denies_type(one.instance_type) is None
+        and not _too_old(request, one, rules)
     ]
-    return min(fit)[1]
+    return min(fit)[1] if fit else None
+
+
+def _too_old(request: PlanRequest, offer: Offer, rules: Rules) -> bool:
+    age = rules.max_price_age_days
+    return age is not None and (
+        offer.as_of is None or (request.today - offer.as_of).days > age.value
+    )
 
 
 def _requests(

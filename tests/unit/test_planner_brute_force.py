@@ -76,7 +76,7 @@ def compare(seed: int) -> None:
     denied = sum(one.offers for one in planned.denied)
     assert len(answers) + denied + planned.unfit == len(table.offers), seed
     for candidate in planned.candidates:
-        again = price(request, table.catalog, candidate.machines[0].offer)
+        again = price(request, table.catalog, candidate.machines[0].offer, some)
         assert candidate.usd.total.p50 == pytest.approx(again.usd, rel=1e-9), seed
 
 
@@ -145,7 +145,7 @@ def some_rules(rng: random.Random) -> Rules:
     said = {
         "clouds": ["aws", "gcp"],
         "regions": ["us-*", "europe-west4", "eastus"],
-        "instance_families": ["g*", "m*", "small"],
+        "instance_families": rng.choice([["g*", "m*", "small"], ["g*", "m*"]]),
         "spot": rng.choice(["forbid", "require"]),
         "max_price_age_days": rng.choice([10, 200]),
         "limits": {

@@ -319,6 +319,20 @@ def test_a_price_without_a_date_is_told_and_refused_where_age_is_limited() -> No
     assert refused.candidates == ()
 
 
+def test_the_scheduler_is_a_machine_that_the_rules_allow() -> None:
+    table = world(offer(VIRGINIA, 1.0), offer(VIRGINIA, 0.5, kind="cpu.large", gpus=0))
+    asked = request(data(VIRGINIA, 1), work=TWO_HOURS)
+
+    free = plan(asked, table).first.machines[0]
+    without_small = plan(asked, table, rules(instance_families=["gpu1", "cpu"])).first.machines[0]
+    workers_alone = plan(asked, table, rules(instance_families=["gpu1"])).first.machines[0]
+
+    assert free.scheduler.instance_type == "small"
+    assert without_small.scheduler.instance_type == "cpu.large"
+    assert without_small.usd_per_hour == pytest.approx(1.5)
+    assert workers_alone.scheduler.instance_type == "gpu1"
+
+
 def test_old_prices_are_told_with_their_date() -> None:
     old = replace(offer(VIRGINIA, 1.0, spot=True), as_of=date(2026, 10, 1))
 
