@@ -307,6 +307,21 @@ def test_residency_keeps_work_and_output_where_the_data_may_be() -> None:
     )
 
 
+def test_residency_that_names_here_allows_this_machine() -> None:
+    table = world(offer(IRELAND, 5.0))
+    both = rules(
+        residency=[{"name": "eu", "prefix": "s3://patients", "regions": ["eu-west-1", "here"]}]
+    )
+    asked = request(
+        data(IRELAND, 1, "s3://patients/x"), here=Here(8), output=Output("out"), work=TWO_HOURS
+    )
+
+    planned = plan(asked, table, both)
+
+    assert planned.first.is_here
+    assert planned.candidates[1].where == "aws eu-west-1"
+
+
 def test_a_price_without_a_date_is_told_and_refused_where_age_is_limited() -> None:
     table = world(replace(offer(VIRGINIA, 1.0), as_of=None))
     asked = request(data(VIRGINIA, 1), work=TWO_HOURS)
