@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import fields
 from typing import Any
 
 from headwater.infra.models import Placement, to_jsonable
 from headwater.infra.planner.models import (
     HERE,
+    Costs,
     Denial,
     Flip,
     Machines,
     PlacementCandidate,
     PlacementPlan,
     Strategy,
+    Times,
 )
 from headwater.infra.units import human_bytes, human_seconds
 
@@ -105,8 +109,20 @@ def _candidate(rank: int, one: PlacementCandidate) -> dict[str, Any]:
         "market": one.market,
         "output_place": one.output_place,
         "machines": [_machine(machines) for machines in one.machines],
-        "seconds": {**to_jsonable(one.seconds), "total": to_jsonable(one.seconds.total)},
-        "usd": {**to_jsonable(one.usd), "total": to_jsonable(one.usd.total)},
+        "seconds": _amounts(one.seconds),
+        "usd": _amounts(one.usd),
+    }
+
+
+def _amounts(of: Times | Costs) -> dict[str, dict[str, float | None]]:
+    """Each part and the total; ``null`` has no end, which JSON cannot say."""
+    parts = {one.name: getattr(of, one.name) for one in fields(of)} | {"total": of.total}
+    return {
+        name: {
+            end: value if math.isfinite(value) else None
+            for end, value in (("p50", estimate.p50), ("p90", estimate.p90))
+        }
+        for name, estimate in parts.items()
     }
 
 

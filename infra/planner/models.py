@@ -126,7 +126,8 @@ class Work:
 
     Attributes:
         unit_hours: Hours that one GPU (one vCPU where no GPU is needed) takes for all of it;
-            ``None`` follows from the bytes and what is known of the speed.
+            ``None`` follows from the bytes and what is known of the speed. Where a flip is looked
+            for they grow with the inputs.
         output_ratio: Bytes written for each byte of the inputs; ``None`` is learned or a prior.
         partial_ratio: Bytes of the partial aggregates for each byte of an input.
         match_ratio: Part of the large input that the keys of the small ones match.

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 from tests.unit.planner_helpers import IOWA, IRELAND, OHIO, VIRGINIA, data, offer, request, world
 
 from headwater.flows.plan_text import SHOWN_OF_PLACE, as_json, as_text, placement_line
 from headwater.infra.models import Placement
-from headwater.infra.planner.models import Denial, Flip, Needs, PlacementPlan, Strategy, Work
+from headwater.infra.planner.models import (
+    Denial,
+    Estimate,
+    Flip,
+    Needs,
+    PlacementPlan,
+    Strategy,
+    Work,
+)
 from headwater.infra.planner.plan import plan
 
 LONG = "a1-with-quite-a-long-name-as-azure-likes-them-v4"
@@ -70,6 +79,16 @@ def test_the_json_has_all_candidates_and_their_parts_add_up() -> None:
                 assert abs(sum(part[end] for part in amounts.values()) - total[end]) < 1e-6
     first = told["candidates"][0]["machines"][0]
     assert (first["nodes"], first["gpus"], first["price_date"]) == (8, 8, "2026-11-18")
+
+
+def test_what_may_never_end_is_null_in_the_json() -> None:
+    first = some_plan().first
+    endless = replace(first, seconds=replace(first.seconds, rework=Estimate(1.0, math.inf)))
+
+    told = json.loads(json.dumps(as_json(replace(some_plan(), candidates=(endless,)))))
+
+    assert told["candidates"][0]["seconds"]["rework"] == {"p50": 1.0, "p90": None}
+    assert told["candidates"][0]["seconds"]["total"]["p90"] is None
 
 
 def test_a_placement_is_one_line() -> None:
