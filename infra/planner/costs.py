@@ -25,8 +25,8 @@ Linux machines (EC2 "per-second billing", Compute Engine "1 minute minimum"; Azu
 minutes, of which the first is the least)."""
 
 DISK_USD_PER_GIB_MONTH = {Cloud.AWS: 0.08, Cloud.GCP: 0.10, Cloud.AZURE: 0.075}
-"""gp3, balanced persistent disk, standard SSD in the cloud's first region. Disks live as long as
-their machines, so other regions' prices move a run by less than a tenth of a cent per GPU hour."""
+"""gp3, balanced persistent disk, standard SSD, in the region where each cloud asks least: judged to
+do for all. A disk of 100 GiB is about a cent an hour, and other regions ask up to half more."""
 
 HOURS_PER_MONTH = 730.0
 

@@ -15,6 +15,9 @@ from headwater.infra.planner.models import HERE, PlacementPlan, PlanRequest
 from headwater.infra.planner.sites import MULTI_REGION, home_sites
 from headwater.infra.policies import Rules
 
+LEAST_TOLD_USD = 0.005
+"""What would be shown as a cent."""
+
 OLD_DAYS_SPOT = 14
 OLD_DAYS = 180
 """Days after which prices are called old: spot prices moved by a sixth in ten weeks, others did
@@ -76,7 +79,11 @@ def warnings_of(plan: PlacementPlan, request: PlanRequest, rules: Rules) -> tupl
 
 def _why_here(plan: PlacementPlan) -> str:
     usd = plan.first.usd.total.p50
-    cost = f"${usd:,.2f} for bytes that leave a cloud" if usd >= 0.005 else "nothing is billed"
+    cost = (
+        f"${usd:,.2f} for bytes that leave a cloud"
+        if usd >= LEAST_TOLD_USD
+        else "nothing is billed"
+    )
     clouds = [one for one in plan.candidates[1:] if one.runnable]
     if not clouds:
         return f"the cluster profile runs on {HERE}: {cost}; no cloud is allowed"
@@ -101,15 +108,17 @@ def _nat(plan: PlacementPlan, request: PlanRequest) -> str:
     if first.is_here:
         return ""
     cloud = first.machines[0].offer.cloud
-    if first.usd.nat.p50 > 0:
-        endpoint = request.endpoints.get(cloud)
+    endpoint = request.endpoints.get(cloud)
+    if first.usd.nat.p50 >= LEAST_TOLD_USD:
         cause = (
             "the network has no endpoint to the store"
             if endpoint is False
             else "they come from or go to elsewhere, and machines have no public address"
         )
         return f"${first.usd.nat.p50:,.2f} goes to the NAT gateway for bytes that pass it: {cause}"
-    if request.endpoints.get(cloud) is None:
+    if endpoint is False:
+        return f"the network in {cloud} has no endpoint to the store: the NAT bills each byte"
+    if endpoint is None:
         return (
             f"the cluster profile does not say whether its network in {cloud} has an endpoint to"
             " the store; without one the NAT gateway bills each byte"

@@ -17,8 +17,8 @@ PRIOR_RUNS = 2.0
 """Runs that the first guess weighs as much as."""
 
 VCPU_BYTES_PER_SECOND = 50e6
-"""Stored bytes that one vCPU reads, transforms and writes in a second. Judged: half of what
-filtering and writing TPC-H's lineitem took on a core here."""
+"""Stored bytes that one vCPU reads, transforms and writes in a second. Judged: about half
+of the speed at which a core filtered and wrote TPC-H's lineitem."""
 
 GPU_BYTES_PER_SECOND = {
     "T4": 0.5e9,
