@@ -7,6 +7,7 @@ boundary that the data itself may contain.
 
 from __future__ import annotations
 
+import base64
 import inspect
 import io
 import json
@@ -17,26 +18,27 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import aiohttp
 import fsspec.asyn
 import requests
 from google.auth import exceptions as auth
 
-from headwater.infra.errors import AccessDenied
+from headwater.infra.errors import AccessDenied, StorageError
 from headwater.infra.models import DataRef
 from headwater.infra.storage.filesystems.objects import (
     ANSWER_SECONDS,
     CONNECT_SECONDS,
-    PART_BYTES,
     SILENT,
     WRITER_KEY,
     Action,
     Failure,
     Kind,
     ObjectStore,
+    writing,
 )
+from headwater.infra.storage.filesystems.streams import Stored, Stream, in_order
 from headwater.infra.storage.uris import Scheme, Uri
 
 # Without this, the first use of a bucket asks another service for the bucket's layout and may
@@ -70,6 +72,7 @@ RIGHTS = {
     # Writing over an object removes the one that was there.
     Action.WRITE: "storage.objects.create and .delete (in the role Storage Object User)",
     Action.CREATE: "storage.objects.create (in the role Storage Object Creator)",
+    Action.COPY: "storage.objects.create and .delete (in the role Storage Object User)",
     Action.DELETE: "storage.objects.delete (in the role Storage Object User)",
     Action.CLOCK: "storage.objects.list (in the role Storage Object Viewer)",
 }
@@ -205,7 +208,7 @@ class Gcs(ObjectStore):
         path: str,
         *names: str,
         headers: Mapping[str, str] | None = None,
-        data: bytes | None = None,
+        data: bytes | memoryview | None = None,
         parameters: Mapping[str, str] | None = None,
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and body; ``names`` are quoted and put into ``path``."""
@@ -251,9 +254,19 @@ class Gcs(ObjectStore):
             raise self._changed(uri)  # from a store that does not know the condition
         return body
 
-    async def _put(self, uri: Uri, data: bytes, *, writer: str, only_new: bool) -> DataRef:
+    async def _put(
+        self,
+        uri: Uri,
+        data: bytes,
+        *,
+        writer: str,
+        replacing: str | None,
+        crc32c: int | None = None,
+    ) -> Stored:
         boundary = f"headwater-{uuid.uuid4().hex}"
-        row = {"name": uri.key, "metadata": {WRITER_KEY: writer}}
+        row: dict[str, Any] = {"name": uri.key, "metadata": {WRITER_KEY: writer}}
+        if crc32c is not None:
+            row["crc32c"] = base64.b64encode(crc32c.to_bytes(4, "big")).decode()
         body = b"".join(
             [
                 f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n".encode(),
@@ -263,26 +276,34 @@ class Gcs(ObjectStore):
                 f"\r\n--{boundary}--\r\n".encode(),
             ]
         )
-        parameters = {"uploadType": "multipart"}
-        if only_new:
-            parameters["ifGenerationMatch"] = "0"
         _, _, answer = await self._ask(
             "POST",
             f"{self.endpoint}/upload/storage/v1/b/{{}}/o",
             uri.bucket,
             headers={"Content-Type": f"multipart/related; boundary={boundary}"},
             data=body,
-            parameters=parameters,
+            parameters={"uploadType": "multipart", **_condition(replacing)},
         )
-        return _ref(uri, json.loads(answer))
+        return _stored(uri, json.loads(answer))
 
-    async def _send(self, file: BinaryIO, size_bytes: int, uri: Uri, writer: str) -> None:
-        session = await self._tries(Action.WRITE, uri, partial(self._begin, uri, writer))
+    async def _send(
+        self, stream: Stream, uri: Uri, writer: str, replacing: str | None = None
+    ) -> Stored:
+        begin = partial(self._begin, uri, writer, replacing)
+        session = await self._tries(writing(replacing), uri, begin)
         sent = 0
-        while sent < size_bytes:
-            sent = await self._chunk(session, file, sent, size_bytes, uri)
+        async for start, data in in_order(stream, self.part_bytes):
+            while sent < start + len(data):
+                left = memoryview(data)[sent - start :]
+                sent = await self._chunk(session, left, sent, stream.size_bytes, uri, replacing)
+                if sent < start:
+                    raise StorageError(
+                        f"{GOOGLE_ENDPOINT} has lost what it had confirmed of the upload to {uri}",
+                        hint="run it again",
+                    )
+        return await self._tries(Action.STAT, uri, partial(self._stated, uri, ""))
 
-    async def _begin(self, uri: Uri, writer: str) -> str:
+    async def _begin(self, uri: Uri, writer: str, replacing: str | None) -> str:
         """The address that takes the chunks of one upload."""
         _, headers, _ = await self._ask(
             "POST",
@@ -290,33 +311,59 @@ class Gcs(ObjectStore):
             uri.bucket,
             headers={"Content-Type": "application/json; charset=UTF-8"},
             data=json.dumps({"name": uri.key, "metadata": {WRITER_KEY: writer}}).encode(),
-            parameters={"uploadType": "resumable", "name": uri.key},
+            parameters={"uploadType": "resumable", "name": uri.key, **_condition(replacing)},
         )
         return headers["Location"]
 
     async def _chunk(
-        self, session: str, file: BinaryIO, start: int, size_bytes: int, uri: Uri
+        self,
+        session: str,
+        data: memoryview,
+        start: int,
+        size_bytes: int,
+        uri: Uri,
+        replacing: str | None,
     ) -> int:
-        """Send the chunk at ``start``; return how many bytes of the file the store has then."""
+        """Send ``data``, which begins at ``start``; return how many bytes the store has then."""
         tried = False
 
         async def send() -> int:
             nonlocal tried
             if tried:  # part of it, or all, may have arrived: ask instead of sending it again
-                content, data = f"bytes */{size_bytes}", b""
+                content, sent = f"bytes */{size_bytes}", memoryview(b"")
             else:
-                file.seek(start)
-                data = file.read(PART_BYTES)
-                content = f"bytes {start}-{start + len(data) - 1}/{size_bytes}"
+                content, sent = f"bytes {start}-{start + len(data) - 1}/{size_bytes}", data
             tried = True
             headers = {"Content-Range": content}
-            status, answered, _ = await self._ask("PUT", session, headers=headers, data=data)
+            status, answered, _ = await self._ask("PUT", session, headers=headers, data=sent)
             if status != 308:
                 return size_bytes
             persisted = _PERSISTED.fullmatch(answered.get("Range", ""))
             return int(persisted[1]) + 1 if persisted else 0
 
-        return await self._tries(Action.WRITE, uri, send)
+        return await self._tries(writing(replacing), uri, send)
+
+    async def _stated(self, uri: Uri, version: str) -> Stored:
+        parameters = {"ifGenerationMatch": version} if version else {}
+        _, _, body = await self._ask("GET", "b/{}/o/{}", uri.bucket, uri.key, parameters=parameters)
+        return _stored(uri, json.loads(body))
+
+    async def _copy(self, ref: DataRef, uri: Uri, replacing: str | None) -> Stored:
+        source = Uri.parse(ref.uri)
+        parameters = {"ifSourceGenerationMatch": ref.version, **_condition(replacing)}
+        while True:  # a large copy over locations takes several calls
+            call = partial(
+                self._ask,
+                "POST",
+                "b/{}/o/{}/rewriteTo/b/{}/o/{}",
+                *(source.bucket, source.key, uri.bucket, uri.key),
+                parameters=parameters,
+            )
+            _, _, body = await self._tries(Action.COPY, uri, call)
+            answer = json.loads(body)
+            if answer["done"]:
+                return _stored(uri, answer["resource"])
+            parameters["rewriteToken"] = answer["rewriteToken"]
 
     async def _remove(self, uri: Uri) -> None:
         await self._ask("DELETE", "b/{}/o/{}", uri.bucket, uri.key)
@@ -330,6 +377,16 @@ class Gcs(ObjectStore):
 def _ref(uri: Uri, row: Mapping[str, Any]) -> DataRef:
     modified = datetime.fromisoformat(row["updated"]).timestamp() if "updated" in row else 0.0
     return DataRef(str(uri), int(row.get("size", 0)), str(row["generation"]), modified)
+
+
+def _stored(uri: Uri, row: Mapping[str, Any]) -> Stored:
+    text = row.get("crc32c")
+    crc32c = int.from_bytes(base64.b64decode(text), "big") if text else None
+    return Stored(_ref(uri, row), crc32c)
+
+
+def _condition(replacing: str | None) -> dict[str, str]:
+    return {} if replacing is None else {"ifGenerationMatch": replacing or "0"}
 
 
 def _text(said: str | bytes) -> str:

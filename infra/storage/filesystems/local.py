@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import shutil
@@ -19,8 +20,19 @@ from headwater.infra.errors import (
     NotFound,
     SourceChanged,
     StorageError,
+    TargetExists,
 )
 from headwater.infra.models import DataRef
+from headwater.infra.storage.filesystems.streams import (
+    Reader,
+    Stored,
+    Stream,
+    file_reader,
+    memory,
+    together,
+    wait_on,
+    write_at,
+)
 from headwater.infra.storage.uris import Scheme, Uri
 from headwater.infra.units import MIB
 
@@ -29,6 +41,9 @@ TEMPORARY_PREFIX = ".headwater-tmp-"
 
 COPY_BYTES = 8 * MIB
 """How much of a file is in memory while it is copied."""
+
+WRITES_AT_ONCE = 8
+"""Pieces of one object that come down to a file at a time."""
 
 
 class Local:
@@ -158,6 +173,37 @@ class Local:
             copy.replace(uri.path)
         return _ref(uri, found)
 
+    @contextmanager
+    def reading(self, ref: DataRef) -> Iterator[Reader]:
+        """See ``Filesystem.reading``; also that the file did not change is checked each time."""
+        uri = Uri.parse(ref.uri)
+        with _ours("read", uri), uri.path.open("rb") as file:
+            bring = file_reader(file.fileno())
+
+            async def read(start: int, end: int) -> bytes:
+                data = await bring(start, end)
+                _check(ref, _ref(uri, os.fstat(file.fileno())), uri)
+                return data
+
+            yield read
+
+    def receive(self, stream: Stream, uri: Uri, *, replacing: str | None = None) -> Stored:
+        """See ``Filesystem.receive``."""
+        from fsspec.asyn import get_loop  # 0.1 s, and most who use files need none
+
+        with _ours("write", uri), _temporary(uri) as path:
+            with path.open("wb", buffering=0) as file:
+                wait_on(get_loop(), _fill(file, stream))
+            found = path.stat()
+            _publish(path, uri, replacing)
+        return Stored(_ref(uri, found))
+
+    def checksum(self, ref: DataRef) -> None:
+        """See ``Filesystem.checksum``."""
+
+    def copy(self, ref: DataRef, uri: Uri, *, replacing: str | None = None) -> None:
+        """See ``Filesystem.copy``."""
+
     def delete(self, uri: Uri) -> None:
         """See ``Filesystem.delete``."""
         with _ours("delete", uri):
@@ -220,6 +266,39 @@ def _copy_ranges(
         for position in range(start, end, COPY_BYTES):
             data = source.read(min(COPY_BYTES, end - position))
             target.write(data)
+
+
+async def _fill(file: BinaryIO, stream: Stream) -> None:
+    starts = iter(range(0, stream.size_bytes, COPY_BYTES))
+
+    async def write() -> None:
+        for start in starts:
+            end = min(start + COPY_BYTES, stream.size_bytes)
+            async with memory().hold(end - start):
+                data = await stream.read(start, end)
+                await asyncio.to_thread(write_at, file.fileno(), data, start)
+
+    if not stream.size_bytes:
+        await stream.read(0, 0)
+    await together(write() for _ in range(WRITES_AT_ONCE))
+
+
+def _publish(path: Path, uri: Uri, replacing: str | None) -> None:
+    """Give the whole file its name, if what it takes the place of is what is expected."""
+    occupied = TargetExists(
+        f"{uri.display} was written by another writer since it was looked at", hint="run it again"
+    )
+    if replacing is None:
+        path.replace(uri.path)
+    elif not replacing:
+        try:
+            os.link(path, uri.path)
+        except FileExistsError:
+            raise occupied from None
+    elif _ref(uri, uri.path.stat()).version != replacing:
+        raise occupied
+    else:
+        path.replace(uri.path)
 
 
 def _check(pinned: DataRef, found: DataRef, uri: Uri) -> None:

@@ -1,0 +1,257 @@
+"""What goes from one place to another: read in pieces, digested on the way, in bounded memory.
+
+All of it runs on fsspec's loop, which the clients of all stores share, so that the bytes of one
+store are handed to another without a copy and without a thread for each request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+from weakref import WeakKeyDictionary
+
+import google_crc32c
+
+from headwater.infra.errors import StorageError
+from headwater.infra.models import DataRef
+from headwater.infra.units import KIB, MIB
+
+UNDER_WAY_BYTES = 128 * MIB
+"""What all pieces that this process has under way may hold; bounds its memory."""
+
+AHEAD = 4
+"""Pieces that are read before they are asked for, where a store takes them one after another."""
+
+INLINE_BYTES = 256 * KIB
+"""Up to this size a digest takes less time than handing it to a thread."""
+
+Reader = Callable[[int, int], Awaitable[bytes]]
+"""Gives bytes ``[start, end)`` of one pinned version; awaited on fsspec's loop."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object as its store has it.
+
+    Attributes:
+        crc32c: Of its bytes: computed by the store, or of pieces each of which the store compared
+            with a checksum as it came. ``None`` where the store vouches for nothing.
+    """
+
+    ref: DataRef
+    crc32c: int | None = None
+
+
+class Stream:
+    """The bytes of an object on their way.
+
+    Args:
+        read: Gives any piece, and gives it again where a store has lost it.
+    """
+
+    def __init__(self, read: Reader, size_bytes: int) -> None:
+        self._read = read
+        self.size_bytes = size_bytes
+
+    @property
+    def crc32c(self) -> int | None:
+        """Of all bytes, after the last was read; ``None`` where none is computed."""
+        return None
+
+    async def read(self, start: int, end: int) -> bytes:
+        """Bytes ``[start, end)``."""
+        data = await self._read(start, end)
+        if len(data) != end - start:
+            raise StorageError(
+                f"{len(data)} of the bytes {start} to {end} could be read", hint="run it again"
+            )
+        return data
+
+
+class DigestedStream(Stream):
+    """A stream that is digested in the order of its bytes, whatever order they are read in.
+
+    A piece is handed on when all before it have been digested, so they have to be read as well.
+
+    Args:
+        on_bytes: Called with the size of each piece that is digested.
+    """
+
+    def __init__(
+        self, read: Reader, size_bytes: int, on_bytes: Callable[[int], None] = lambda _: None
+    ) -> None:
+        super().__init__(read, size_bytes)
+        self._crc32c = 0
+        self._sha256 = hashlib.sha256()
+        self._end = 0
+        self._turn = asyncio.Condition()
+        self._on_bytes = on_bytes
+
+    @property
+    def crc32c(self) -> int:
+        """Of what was digested so far."""
+        return self._crc32c
+
+    @property
+    def sha256(self) -> str:
+        """Of what was digested so far, in hexadecimal digits."""
+        return self._sha256.hexdigest()
+
+    async def read(self, start: int, end: int) -> bytes:
+        """Bytes ``[start, end)``."""
+        data = await super().read(start, end)
+        async with self._turn:
+            await self._turn.wait_for(lambda: self._end >= start)
+            new = data if self._end == start else data[self._end - start :]
+            if new:
+                if len(new) <= INLINE_BYTES:
+                    self._digest(new)
+                else:
+                    await asyncio.to_thread(self._digest, new)
+                self._end += len(new)
+                self._turn.notify_all()
+                self._on_bytes(len(new))
+        return data
+
+    def _digest(self, data: bytes) -> None:
+        self._crc32c = google_crc32c.extend(self._crc32c, data)
+        self._sha256.update(data)
+
+
+def crc32c_of(data: bytes) -> int:
+    """CRC32C of ``data``."""
+    return int(google_crc32c.value(data))
+
+
+def file_reader(descriptor: int) -> Reader:
+    """Reads an open file."""
+
+    def read(start: int, end: int) -> bytes:
+        pieces = []
+        while start < end and (piece := os.pread(descriptor, end - start, start)):
+            pieces.append(piece)
+            start += len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def read_in_thread(start: int, end: int) -> bytes:
+        return await asyncio.to_thread(read, start, end)
+
+    return read_in_thread
+
+
+def write_at(descriptor: int, data: bytes, start: int) -> None:
+    """Write all of ``data`` into an open file, from ``start`` on."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, start)
+        view, start = view[written:], start + written
+
+
+async def in_order(stream: Stream, piece_bytes: int) -> AsyncIterator[tuple[int, bytes]]:
+    """Each piece with its start, one after another; some are read ahead."""
+    starts = iter(range(0, stream.size_bytes, piece_bytes))
+    coming: deque[asyncio.Task[tuple[int, bytes]]] = deque()
+    held: deque[int] = deque()
+
+    async def read(start: int, end: int) -> tuple[int, bytes]:
+        await memory().take(end - start)
+        held.append(end - start)
+        return start, await stream.read(start, end)
+
+    def go_on() -> None:
+        for start in starts:
+            end = min(start + piece_bytes, stream.size_bytes)
+            coming.append(asyncio.ensure_future(read(start, end)))
+            if len(coming) >= AHEAD:
+                return
+
+    try:
+        go_on()
+        while coming:
+            yield await coming.popleft()
+            memory().give(held.popleft())
+            go_on()
+    finally:
+        for task in coming:
+            task.cancel()
+        await asyncio.gather(*coming, return_exceptions=True)
+        for size_bytes in held:
+            memory().give(size_bytes)
+
+
+async def drain(stream: Stream, piece_bytes: int) -> None:
+    """Read all of it, for its digests."""
+    async for _ in in_order(stream, piece_bytes):
+        pass
+
+
+async def together(works: Iterable[Coroutine[object, object, None]]) -> None:
+    """Run all; the first error stops the others and is raised."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def wait_on(loop: asyncio.AbstractEventLoop, work: Coroutine[object, object, T]) -> T:
+    """The result of ``work``, run on another thread's loop; cancelled when we are stopped."""
+    future = asyncio.run_coroutine_threadsafe(work, loop)
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+class Memory:
+    """Bytes that all pieces under way may hold; who comes first is served first."""
+
+    def __init__(self, free_bytes: int) -> None:
+        self._all_bytes = self._free_bytes = free_bytes
+        self._turn = asyncio.Lock()
+        self._given = asyncio.Event()
+
+    async def take(self, size_bytes: int) -> None:
+        """Wait until that much is free and take it; more than there is in all takes all."""
+        wanted = min(size_bytes, self._all_bytes)
+        async with self._turn:
+            while self._free_bytes < wanted:
+                self._given.clear()
+                await self._given.wait()
+            self._free_bytes -= wanted
+
+    def give(self, size_bytes: int) -> None:
+        """Give back what ``take`` of the same size has taken."""
+        self._free_bytes += min(size_bytes, self._all_bytes)
+        self._given.set()
+
+    @asynccontextmanager
+    async def hold(self, size_bytes: int) -> AsyncIterator[None]:
+        """Hold that much while the body runs."""
+        await self.take(size_bytes)
+        try:
+            yield
+        finally:
+            self.give(size_bytes)
+
+
+_MEMORY: WeakKeyDictionary[asyncio.AbstractEventLoop, Memory] = WeakKeyDictionary()
+
+
+def memory() -> Memory:
+    """What bounds the pieces of all objects; asked for on the loop, which the stores share."""
+    loop = asyncio.get_running_loop()
+    if loop not in _MEMORY:
+        _MEMORY[loop] = Memory(UNDER_WAY_BYTES)
+    return _MEMORY[loop]
