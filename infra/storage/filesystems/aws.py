@@ -64,6 +64,7 @@ CODES = {
     "ExpiredTokenException": Kind.EXPIRED,
     "TokenRefreshRequired": Kind.EXPIRED,
     "RequestTimeout": Kind.BUSY,
+    "BadDigest": Kind.BUSY,  # what came is not what was sent
     "InvalidBucketName": Kind.INVALID,
     "KeyTooLongError": Kind.INVALID,
     "NotImplemented": Kind.OTHER,

@@ -63,6 +63,7 @@ CODES = {
     "InvalidResourceName": Kind.INVALID,
     "OutOfRangeInput": Kind.INVALID,
     "ServerBusy": Kind.BUSY,
+    "Md5Mismatch": Kind.BUSY,  # what came is not what was sent
 }
 """What Azure's error codes mean; one that is not here goes by its HTTP status."""
 
@@ -168,7 +169,8 @@ class Azure(ObjectStore):
                 # The second is what a download says after some tries at an answer that is cut.
                 return Failure(Kind.BUSY, "the answer was cut")
             case core.HttpResponseError():
-                code = str(getattr(error, "error_code", None) or "")
+                named = getattr(error, "error_code", None) or ""
+                code = str(getattr(named, "value", named))  # an enum's text is another one
                 status = error.status_code or 0
                 # Only the first line: the others repeat the request, signatures included.
                 said = f"{code} {(error.reason or '')}".strip()

@@ -375,7 +375,7 @@ class ObjectStore(ABC):
         """See ``Filesystem.copy``."""
         uri.checked_for_write()
         try:
-            return self._wait(self._copy(ref, uri, replacing))
+            return self._wait(self._copy_over(ref, uri, replacing))
         except AlreadyThere as exc:
             self._verify(ref)  # both ends have a condition, and the answer does not say which
             raise self._occupied(uri) from exc
@@ -571,6 +571,7 @@ class ObjectStore(ABC):
         self, stream: Stream, uri: Uri, writer: str, replacing: str | None
     ) -> Stored:
         if stream.size_bytes > self.part_bytes:
+            await self._require_replaceable(uri, replacing)
             return await self._send(stream, uri, writer, replacing)
         async with memory().hold(stream.size_bytes):
             data = await stream.read(0, stream.size_bytes)
@@ -578,6 +579,26 @@ class ObjectStore(ABC):
                 self._put, uri, data, writer=writer, replacing=replacing, crc32c=stream.crc32c
             )
             return await self._tries(writing(replacing), uri, put)
+
+    async def _copy_over(self, ref: DataRef, uri: Uri, replacing: str | None) -> Stored:
+        await self._require_replaceable(uri, replacing)
+        return await self._copy(ref, uri, replacing)
+
+    async def _require_replaceable(self, uri: Uri, replacing: str | None) -> None:
+        """Refuse what the condition of the write would refuse, before much work is done for it.
+
+        Of some stores that speak S3's protocol it is all there is.
+        """
+        if replacing is None:
+            return
+        try:
+            found, _ = await self._tries(Action.STAT, uri, partial(self._head, uri))
+        except NotFound:
+            is_expected = not replacing
+        else:
+            is_expected = found.version == replacing
+        if not is_expected:
+            raise AlreadyThere(f"{uri} is another version")
 
     async def _parts(
         self, stream: Stream, uri: Uri, send: Callable[[int, bytes], Awaitable[T]]

@@ -62,7 +62,8 @@ def run_transfer(plan: TransferPlan, on_progress: OnProgress = lambda _: None) -
     """Do what ``plan`` says. After any end, the same request goes on where this one stopped.
 
     Args:
-        on_progress: Called by this thread, now and then and at the end.
+        on_progress: Called by this thread when the target has taken a first write, now and then,
+            and at the end.
     Raises:
         SourceChanged: An object is no longer the version that was planned; the others that were
             under way are finished first.
@@ -125,6 +126,7 @@ class _Run:
     def all_steps(self) -> None:
         """Copy all objects and finish the manifest."""
         self._manifest.begin()
+        self._tell()
         if self._plan.found:
             self._manifest.add(self._plan.kept.values())
         try:
@@ -190,9 +192,10 @@ class _Run:
         if self._stopped.is_set():
             raise _Stopped
         if self._plan.inside:
+            origin = stated(copy.ref)
             stored = self._source.copy(copy.ref, copy.target, replacing=copy.replacing)
             if stored is not None:
-                return self._copied_by_store(copy, stored)
+                return self._copied_by_store(copy, origin, stored)
         with self._source.reading(copy.ref) as read:
             stream = DigestedStream(self._guarded(read), copy.ref.size_bytes, self._count)
             stored = self._target.receive(stream, copy.target, replacing=copy.replacing)
@@ -206,9 +209,8 @@ class _Run:
             self._require(copy, stored, sent, stored.crc32c == sent.crc32c)
         return self._row(copy, stored.ref, sent, checked)
 
-    def _copied_by_store(self, copy: Copy, stored: Stored) -> Copied:
+    def _copied_by_store(self, copy: Copy, origin: Digest | None, stored: Stored) -> Copied:
         """Check a copy whose bytes never came here."""
-        origin = stated(copy.ref)
         found = None if stored.crc32c is None else Digest(stored.crc32c)
         is_read = origin is None or found is None or self._plan.request.reread
         if origin is None or found is None or is_read:
