@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import threading
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import CancelledError, Future
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import google_crc32c
@@ -30,6 +33,9 @@ AHEAD = 4
 
 INLINE_BYTES = 256 * KIB
 """Up to this size a digest takes less time than handing it to a thread."""
+
+CLEAN_UP_SECONDS = 5.0
+"""How long the end of an upload that is stopped may take."""
 
 Reader = Callable[[int, int], Awaitable[bytes]]
 """Gives bytes ``[start, end)`` of one pinned version; awaited on fsspec's loop."""
@@ -204,13 +210,88 @@ async def together(works: Iterable[Coroutine[object, object, None]]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+class Stopped(Exception):
+    """Work was ended by its ``Stopper``; no result of it is of use."""
+
+
+class Stopper:
+    """Ends what other threads wait for, so that a pool of them is left at once.
+
+    Example:
+        >>> stopper = Stopper()
+        >>> stopper.stop()
+        >>> with stopper.stopping():
+        ...     pass
+        Traceback (most recent call last):
+        headwater.infra.storage.filesystems.streams.Stopped
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._futures: set[Future[Any]] = set()
+        self._is_stopped = False
+
+    @contextmanager
+    def stopping(self) -> Iterator[None]:
+        """In the block, what this thread waits for ends with ``Stopped`` after ``stop``."""
+        if self._is_stopped:
+            raise Stopped
+        token = _STOPPER.set(self)
+        try:
+            yield
+        finally:
+            _STOPPER.reset(token)
+
+    def stop(self) -> None:
+        """End all that is waited for, and all that would be from now on."""
+        with self._lock:
+            self._is_stopped = True
+            futures = tuple(self._futures)
+        for future in futures:
+            future.cancel()
+
+    @contextmanager
+    def watching(self, future: Future[Any]) -> Iterator[None]:
+        """In the block, ``stop`` cancels ``future``."""
+        with self._lock:
+            self._futures.add(future)
+            is_stopped = self._is_stopped
+        if is_stopped:
+            future.cancel()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._futures.discard(future)
+
+
+_STOPPER: ContextVar[Stopper | None] = ContextVar("stopper", default=None)
+
+
 def wait_on(loop: asyncio.AbstractEventLoop, work: Coroutine[object, object, T]) -> T:
-    """The result of ``work``, run on another thread's loop; cancelled when we are stopped."""
-    future = asyncio.run_coroutine_threadsafe(work, loop)
+    """The result of ``work``, run on another thread's loop; cancelled when we are stopped.
+
+    What is cancelled gets ``CLEAN_UP_SECONDS`` to remove what it has left.
+    """
+    is_over = threading.Event()
+
+    async def tracked() -> T:
+        try:
+            return await work
+        finally:
+            is_over.set()
+
+    future = asyncio.run_coroutine_threadsafe(tracked(), loop)
+    stopper = _STOPPER.get()
     try:
-        return future.result()
-    except BaseException:
-        future.cancel()
+        with nullcontext() if stopper is None else stopper.watching(future):
+            return future.result()
+    except BaseException as exc:
+        if not future.done() or future.cancelled():
+            future.cancel()
+            is_over.wait(CLEAN_UP_SECONDS)
+        if isinstance(exc, CancelledError):
+            raise Stopped from exc
         raise
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from fsspec.asyn import get_loop
 
 from headwater.infra.models import DataRef
 from headwater.infra.storage.filesystems import open_filesystem
-from headwater.infra.storage.filesystems.streams import DigestedStream, Reader, drain, wait_on
+from headwater.infra.storage.filesystems.streams import DigestedStream, drain, wait_on
 from headwater.infra.storage.uris import Uri
 from headwater.infra.units import MIB
 
@@ -35,35 +34,29 @@ class Digest:
         return self.crc32c == other.crc32c
 
 
-Guard = Callable[[Reader], Reader]
-"""Stops the reading of an object when the work ends early."""
-
-
 def stated(ref: DataRef) -> Digest | None:
     """What the store says without reading; ``None`` where it says nothing."""
     crc32c = open_filesystem(Uri.parse(ref.uri)).checksum(ref)
     return None if crc32c is None else Digest(crc32c)
 
 
-def digest(ref: DataRef, guard: Guard = lambda reader: reader) -> Digest:
+def digest(ref: DataRef) -> Digest:
     """What all bytes of the pinned version come to."""
     with open_filesystem(Uri.parse(ref.uri)).reading(ref) as read:
-        stream = DigestedStream(guard(read), ref.size_bytes)
+        stream = DigestedStream(read, ref.size_bytes)
         wait_on(get_loop(), drain(stream, READ_BYTES))
     return Digest(stream.crc32c, stream.sha256)
 
 
-def common_digest(
-    source: DataRef, target: DataRef, guard: Guard = lambda reader: reader
-) -> Digest | None:
+def common_digest(source: DataRef, target: DataRef) -> Digest | None:
     """What both objects come to; ``None`` where they differ.
 
     Only a store that states no checksum is read.
     """
     if source.size_bytes != target.size_bytes:
         return None
-    one = stated(source) or digest(source, guard)
-    other = stated(target) or digest(target, guard)
+    one = stated(source) or digest(source)
+    other = stated(target) or digest(target)
     if not one.agrees(other):
         return None
     return one if one.sha256 else other

@@ -11,6 +11,7 @@ from headwater.infra.models import DataRef
 from headwater.infra.storage.datasets import LOG_FOLDER, require_writable_folder
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.filesystems.local import TEMPORARY_PREFIX
+from headwater.infra.storage.filesystems.streams import Stopper
 from headwater.infra.storage.listing import stat_or_none
 from headwater.infra.storage.retries import threads
 from headwater.infra.storage.transfer.contents import common_digest
@@ -186,7 +187,8 @@ def _equal(unknown: Mapping[str, tuple[DataRef, DataRef]]) -> dict[str, Copied]:
 
     def compare(item: tuple[str, tuple[DataRef, DataRef]]) -> tuple[str, Copied | None]:
         path, (ref, at_target) = item
-        found = common_digest(ref, at_target)
+        with stopper.stopping():
+            found = common_digest(ref, at_target)
         if found is None:
             return path, None
         checked = Checked.READ if found.sha256 else Checked.STORE
@@ -202,8 +204,14 @@ def _equal(unknown: Mapping[str, tuple[DataRef, DataRef]]) -> dict[str, Copied]:
 
     if not unknown:
         return {}
+    stopper = Stopper()
     with threads(COMPARED_AT_ONCE) as pool:
-        return {path: row for path, row in pool.map(compare, unknown.items()) if row is not None}
+        try:
+            rows = list(pool.map(compare, unknown.items()))
+        except BaseException:
+            stopper.stop()
+            raise
+    return {path: row for path, row in rows if row is not None}
 
 
 def _require_replaceable(

@@ -17,7 +17,7 @@ from itertools import islice
 from headwater.infra.errors import DamagedCopy, NotFound
 from headwater.infra.models import DataRef
 from headwater.infra.storage.filesystems import open_filesystem
-from headwater.infra.storage.filesystems.streams import DigestedStream, Reader, Stored
+from headwater.infra.storage.filesystems.streams import DigestedStream, Stopper, Stored
 from headwater.infra.storage.retries import counting, threads
 from headwater.infra.storage.transfer.contents import Digest, digest, stated
 from headwater.infra.storage.transfer.manifest import Manifest
@@ -97,10 +97,6 @@ def run_transfer(plan: TransferPlan, on_progress: OnProgress = lambda _: None) -
     )
 
 
-class _Stopped(Exception):
-    """The work has ended early, and this object with it."""
-
-
 class _Run:
     """One attempt.
 
@@ -121,7 +117,7 @@ class _Run:
         self._told = time.monotonic()
         self._done_bytes = 0
         self._lock = threading.Lock()
-        self._stopped = threading.Event()
+        self._stopper = Stopper()
 
     def all_steps(self) -> None:
         """Copy all objects and finish the manifest."""
@@ -132,14 +128,10 @@ class _Run:
         try:
             for step in self._plan.steps:
                 with threads(min(OBJECTS_AT_ONCE, len(step))) as pool:
-                    try:
-                        self._step(pool, step)
-                    except BaseException:
-                        self._stopped.set()
-                        raise
+                    self._step(pool, step)
         finally:
             self._keep()
-        self._manifest.finish(self._plan.kept | self.rows)
+        self._manifest.finish({**self._plan.kept, **self.rows})
         self._tell()
 
     def _step(self, pool: ThreadPoolExecutor, step: Iterable[Copy]) -> None:
@@ -152,23 +144,30 @@ class _Run:
                 if not pending:
                     return
                 done, pending = wait(pending, KEPT_SECONDS / 4, FIRST_COMPLETED)
-                for future in done:
-                    self._take(future.result())
+                if (error := self._take(done)) is not None:
+                    raise error
                 self._keep_now_and_then()
                 self._tell()
         except BaseException:
-            self._stopped.set()
             for future in pending:
                 future.cancel()
-            # What finishes in spite of that is not lost.
-            for future in wait(pending).done:
-                if not future.cancelled() and future.exception() is None:
-                    self._take(future.result())
+            self._stopper.stop()
+            self._take(wait(pending).done)  # what finishes in spite of that is not lost
             raise
 
-    def _take(self, row: Copied) -> None:
-        self.rows[row.path] = row
-        self._new.append(row)
+    def _take(self, done: Iterable[Future[Copied]]) -> BaseException | None:
+        """Take note of what was copied; give the first error of what was not."""
+        error: BaseException | None = None
+        for future in done:
+            if future.cancelled():
+                continue
+            if (failed := future.exception()) is not None:
+                error = error or failed
+                continue
+            row = future.result()
+            self.rows[row.path] = row
+            self._new.append(row)
+        return error
 
     def _keep_now_and_then(self) -> None:
         is_time = time.monotonic() - self._told > KEPT_SECONDS
@@ -189,21 +188,23 @@ class _Run:
 
     def _one(self, copy: Copy) -> Copied:
         """Copy one object, and check the copy."""
-        if self._stopped.is_set():
-            raise _Stopped
+        with self._stopper.stopping():
+            return self._copied(copy)
+
+    def _copied(self, copy: Copy) -> Copied:
         if self._plan.inside:
             origin = stated(copy.ref)
             stored = self._source.copy(copy.ref, copy.target, replacing=copy.replacing)
             if stored is not None:
                 return self._copied_by_store(copy, origin, stored)
         with self._source.reading(copy.ref) as read:
-            stream = DigestedStream(self._guarded(read), copy.ref.size_bytes, self._count)
+            stream = DigestedStream(read, copy.ref.size_bytes, self._count)
             stored = self._target.receive(stream, copy.target, replacing=copy.replacing)
         sent = Digest(stream.crc32c, stream.sha256)
         self._require(copy, stored, sent, stored.ref.size_bytes == copy.ref.size_bytes)
         checked = Checked.STORE
         if stored.crc32c is None or self._plan.request.reread:
-            self._require(copy, stored, sent, sent.agrees(self._digest(stored.ref)))
+            self._require(copy, stored, sent, sent.agrees(digest(stored.ref)))
             checked = Checked.READ
         else:
             self._require(copy, stored, sent, stored.crc32c == sent.crc32c)
@@ -214,16 +215,13 @@ class _Run:
         found = None if stored.crc32c is None else Digest(stored.crc32c)
         is_read = origin is None or found is None or self._plan.request.reread
         if origin is None or found is None or is_read:
-            origin, found = self._digest(copy.ref), self._digest(stored.ref)
+            origin, found = digest(copy.ref), digest(stored.ref)
         is_whole = stored.ref.size_bytes == copy.ref.size_bytes
         self._require(copy, stored, origin, is_whole and origin.agrees(found))
         self._count(copy.ref.size_bytes)
         with self._lock:
             self.by_store += 1
         return self._row(copy, stored.ref, origin, Checked.READ if is_read else Checked.STORE)
-
-    def _digest(self, ref: DataRef) -> Digest:
-        return digest(ref, self._guarded)
 
     def _require(self, copy: Copy, stored: Stored, sent: Digest, agrees: bool) -> None:
         """Refuse, and remove, a copy that is not what was sent."""
@@ -251,14 +249,6 @@ class _Run:
             found.sha256,
             checked,
         )
-
-    def _guarded(self, read: Reader) -> Reader:
-        async def read_on(start: int, end: int) -> bytes:
-            if self._stopped.is_set():
-                raise _Stopped
-            return await read(start, end)
-
-        return read_on
 
     def _count(self, size_bytes: int) -> None:
         with self._lock:
