@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 
-from tests.benchmarks import command, kernels, reads
+from tests.benchmarks import command, kernels, reads, transfers
 from tests.benchmarks.measure import HERE, Result
 
 RESULTS = HERE / "results.json"
@@ -65,6 +65,11 @@ BENCHMARKS: dict[str, Callable[[], Result | tuple[Result, ...]]] = {
         for whole in (True, False)
     },
     "small_files": reads.small_files,
+    **{
+        f"transfer_{one}_{other}_{size}": partial(transfers.transfer, one, other, size)
+        for one, other in transfers.PAIRS
+        for size in transfers.SIZES
+    },
 }
 
 

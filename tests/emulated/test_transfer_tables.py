@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from deltalake import DeltaTable, write_deltalake
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import DeltaError
 from tests.emulators.every_store import STORES, place
 
 from headwater.infra.errors import TargetExists, UnknownName, UnsupportedData
@@ -97,12 +97,11 @@ def test_a_log_that_begins_with_a_checkpoint_is_copied_from_there(
     copy(table, tmp_path / "copy")
 
     assert rows(tmp_path / "copy") == [3, 4, 5]
-    with pytest.raises(UnsupportedData, match="names .*not there|cannot be copied") as caught:
-        (table / "_delta_log" / f"{3:020d}.checkpoint.parquet").rename(
-            table / "_delta_log" / f"{3:020d}.checkpoint.{1:010d}.{1:010d}.parquet"
-        )
+    (table / "_delta_log" / f"{3:020d}.checkpoint.parquet").rename(
+        table / "_delta_log" / f"{3:020d}.checkpoint.{1:010d}.{1:010d}.parquet"
+    )
+    with pytest.raises(UnsupportedData, match="no checkpoint of one file"):
         copy(table, tmp_path / "other")
-    assert "no checkpoint of one file" in str(caught.value)
 
 
 def test_a_file_that_is_gone_is_named(table: Path, tmp_path: Path) -> None:
@@ -127,7 +126,7 @@ def test_a_table_that_went_on_by_itself_is_no_copy_any_more(table: Path, tmp_pat
     for overwrite in (False, True):
         for version in (2, 3):
             request = TransferRequest(str(table), str(tmp_path / "copy"), version, overwrite)
-            with pytest.raises(TargetExists, match="versions after 2|another table"):
+            with pytest.raises(TargetExists, match=r"versions after 2|another table"):
                 plan_transfer(request)
 
     assert rows(tmp_path / "copy") == theirs
@@ -140,7 +139,7 @@ def test_until_its_last_object_a_copy_is_no_table(table: Path, tmp_path: Path) -
     fs = open_filesystem(root)
 
     for one in plan.copies:
-        with pytest.raises(TableNotFoundError):
+        with pytest.raises(DeltaError):
             DeltaTable(str(tmp_path / "copy"))
         fs.write(one.target, fs.read(DataRef(one.ref.uri, one.ref.size_bytes, "")))
 

@@ -1,0 +1,148 @@
+"""Copying between stores on loopback, beside rclone with its checks on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from uuid import uuid4
+
+from tests.benchmarks.measure import ROUNDS, Result, ratio, run, seconds_of
+
+PAIRS = (("s3", "gcs"), ("s3", "azure"), ("gcs", "s3"))
+
+SIZES = {"large": (1, 100_000_000), "small": (1_000, 10_000)}
+"""How many objects of how many bytes."""
+
+MOST = 1 / 0.75
+"""The target: 0.75 times as fast as rclone, which computes one hash where we compute two."""
+
+RCLONE = "HEADWATER_RCLONE"
+"""Variable that names the command; without it, the one beside Python or in ``PATH`` is taken."""
+
+AT_ONCE = 16
+"""Objects that rclone has under way; as many as we have."""
+
+
+@dataclass(frozen=True)
+class Stores:
+    """The running stores.
+
+    Attributes:
+        roots: Of a new bucket of each, for us and for rclone.
+        variables: With which rclone reaches them.
+    """
+
+    roots: dict[str, tuple[str, str]]
+    variables: dict[str, str]
+
+
+def rclone_command() -> str | None:
+    """The peer's command, or ``None`` where it is not installed."""
+    beside = Path(sys.executable).with_name("rclone")
+    named = os.environ.get(RCLONE) or (str(beside) if beside.exists() else "rclone")
+    return shutil.which(named)
+
+
+def transfer(one: str, other: str, size: str) -> Result:
+    """A folder of one store to another, against ``rclone copy``; without it, in seconds."""
+    from headwater.infra.storage.transfer import TransferRequest, plan_transfer, run_transfer
+
+    count, size_bytes = SIZES[size]
+    rclone = rclone_command()
+    seconds: dict[str, list[float]] = {"headwater": [], **({"rclone": []} if rclone else {})}
+    with _stores() as stores:
+        ours, theirs = stores.roots[one]
+        _fill(f"{ours}/source", count, size_bytes)
+
+        def copy(name: str) -> None:
+            target = f"{name}-{uuid4().hex[:8]}"
+            if name == "headwater":
+                request = TransferRequest(f"{ours}/source", f"{stores.roots[other][0]}/{target}")
+                receipt = run_transfer(plan_transfer(request))
+                assert receipt.copied == count
+                return
+            assert rclone is not None
+            at_once = ["--transfers", str(AT_ONCE), "--checkers", str(AT_ONCE)]
+            ends = [f"{theirs}/source", f"{stores.roots[other][1]}/{target}"]
+            run([rclone, "copy", *ends, *at_once], stores.variables)
+
+        for i in range(ROUNDS + 1):
+            for name in seconds:
+                spent = seconds_of(lambda name=name: copy(name))  # type: ignore[misc]
+                if i:  # the first is to warm up
+                    seconds[name].append(spent)
+    what = f"{count:,} object{'s' if count > 1 else ''} of {size_bytes / 1e6:g} MB"
+    missing = "" if rclone else f"; rclone is not installed: {RCLONE} can name it"
+    return Result(
+        f"transfer_{one}_{other}_{size}",
+        f"{what} from {one} to {other} on loopback, planned, copied, with crc32c and sha256 on the"
+        f" way, checked by the target's store; rclone checks by its own{missing}",
+        ratio(seconds["headwater"], seconds["rclone" if rclone else "headwater"]),
+        "x rclone" if rclone else "x itself (no rclone)",
+        MOST,
+        {name: statistics.median(times) for name, times in seconds.items()},
+    )
+
+
+def _fill(root: str, count: int, size_bytes: int) -> None:
+    from headwater.infra.storage.filesystems import open_filesystem
+    from headwater.infra.storage.uris import Uri
+
+    uri = Uri.parse(root)
+    fs = open_filesystem(uri)
+    with TemporaryDirectory() as tmp:
+        path = Path(tmp, "object")
+        for n in range(count):
+            path.write_bytes(os.urandom(size_bytes))
+            fs.upload(path, uri / f"{n:04}.bin")
+
+
+@contextmanager
+def _stores() -> Iterator[Stores]:
+    from tests.emulators.azure import ACCOUNT, KEY, azurite
+    from tests.emulators.gcs import fake_gcs
+    from tests.emulators.s3 import REGION, moto
+
+    with ExitStack() as stack:
+        tmp = Path(stack.enter_context(TemporaryDirectory()))
+        (tmp / "azure").mkdir()
+        s3 = stack.enter_context(moto(tmp / "s3.txt"))
+        gcs = stack.enter_context(fake_gcs(tmp / "gcs.txt", xml=False))
+        azure = stack.enter_context(azurite(tmp / "azure"))
+        environment = {**s3.environment, **gcs.environment, **azure.environment}
+        os.environ.update(environment)
+        buckets = s3.new_bucket(), gcs.new_bucket(), azure.new_container()
+        settings = {
+            "S3_TYPE": "s3",
+            "S3_PROVIDER": "Other",
+            "S3_ENDPOINT": s3.url,
+            "S3_REGION": REGION,
+            "S3_ACCESS_KEY_ID": environment["AWS_ACCESS_KEY_ID"],
+            "S3_SECRET_ACCESS_KEY": environment["AWS_SECRET_ACCESS_KEY"],
+            "GCS_TYPE": "google cloud storage",
+            "GCS_ENDPOINT": f"{gcs.url}/storage/v1/",
+            "GCS_ANONYMOUS": "true",
+            "GCS_NO_CHECK_BUCKET": "true",
+            "AZURE_TYPE": "azureblob",
+            "AZURE_ACCOUNT": ACCOUNT,
+            "AZURE_KEY": KEY,
+            "AZURE_ENDPOINT": azure.url,
+        }
+        yield Stores(
+            {
+                "s3": (f"s3://{buckets[0]}", f"s3:{buckets[0]}"),
+                "gcs": (f"gs://{buckets[1]}", f"gcs:{buckets[1]}"),
+                "azure": (azure.address(buckets[2], "t"), f"azure:{buckets[2]}/t"),
+            },
+            {
+                **{f"RCLONE_CONFIG_{name}": value for name, value in settings.items()},
+                "RCLONE_CONFIG": os.devnull,
+            },
+        )
