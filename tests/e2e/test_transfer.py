@@ -25,7 +25,7 @@ from headwater.infra.units import MIB
 POINT_SECONDS = 60.0
 OBJECTS = 40
 LARGE = "large.bin"
-LARGE_BYTES = 20 * MIB
+LARGE_BYTES = 40 * MIB
 """Above the size that goes up in one request."""
 
 

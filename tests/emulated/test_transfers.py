@@ -29,7 +29,6 @@ from headwater.infra.errors import (
     TargetExists,
 )
 from headwater.infra.storage.filesystems import canonical, open_filesystem
-from headwater.infra.storage.filesystems.objects import ObjectStore
 from headwater.infra.storage.transfer import (
     TransferReceipt,
     TransferRequest,
@@ -100,7 +99,7 @@ def new_ends(
     for end in (ends.source, ends.target):
         for name, value in end.variables.items():
             patch.setenv(name, value)
-    patch.setattr(ObjectStore, "part_bytes", PART_BYTES)
+    patch.setattr("headwater.infra.storage.transfer.contents.PART_BYTES", PART_BYTES)
     patch.setattr("headwater.infra.storage.filesystems.objects.MAX_PAUSE_SECONDS", 0.01)
     for path, data in objects.items():
         ends.put(path, data)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -289,7 +290,8 @@ class S3(ObjectStore):
                 "upload_part",
                 uri,
                 PartNumber=number,
-                Body=data,
+                # A file: asyncio would move all that is left of large bytes with each send.
+                Body=io.BytesIO(data),
                 **target,
                 **_algorithm(crc32c),
                 **_checksum(crc32c),

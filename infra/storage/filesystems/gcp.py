@@ -292,7 +292,7 @@ class Gcs(ObjectStore):
         begin = partial(self._begin, uri, writer, replacing)
         session = await self._tries(writing(replacing), uri, begin)
         sent = 0
-        async for start, data in in_order(stream, self.part_bytes):
+        async for start, data in in_order(stream):
             while sent < start + len(data):
                 left = memoryview(data)[sent - start :]
                 sent = await self._chunk(session, left, sent, stream.size_bytes, uri, replacing)

@@ -43,6 +43,7 @@ from headwater.infra.errors import (
 )
 from headwater.infra.models import DataRef
 from headwater.infra.storage.filesystems.streams import (
+    PART_BYTES,
     Reader,
     Stored,
     Stream,
@@ -58,9 +59,6 @@ from headwater.infra.units import MIB
 
 CUT_BYTES = 8 * MIB
 """Size of one request of a download; a cut that fails is asked for again, not the whole object."""
-
-PART_BYTES = 16 * MIB
-"""Files above this size go up in parts of this size."""
 
 AT_ONCE = 4
 """Parts of one object that go up at a time; bounds the memory of a transfer."""
@@ -157,10 +155,6 @@ class ObjectStore(ABC):
     page_size: int = 1000
     """Objects that one request lists."""
 
-    part_bytes: int = PART_BYTES
-    """Objects above this size go up in parts, of this size where that makes no more than
-    ``max_parts``."""
-
     max_parts: int = 9_000
     """S3 allows 10,000 parts of up to 5 GiB; larger objects get larger parts."""
 
@@ -227,7 +221,7 @@ class ObjectStore(ABC):
     async def _send(
         self, stream: Stream, uri: Uri, writer: str, replacing: str | None = None
     ) -> Stored:
-        """Put more than ``part_bytes`` in parts; checked by the store where it is digested."""
+        """Put a stream in parts; the store checks each where the stream is digested."""
 
     @abstractmethod
     async def _stated(self, uri: Uri, version: str) -> Stored:
@@ -320,7 +314,7 @@ class ObjectStore(ABC):
         """See ``Filesystem.upload``."""
         uri.checked_for_write()
         size_bytes = path.stat().st_size
-        if size_bytes <= self.part_bytes:
+        if size_bytes <= PART_BYTES:
             self.write(uri, path.read_bytes())
         else:
             writer = uuid.uuid4().hex
@@ -570,7 +564,7 @@ class ObjectStore(ABC):
     async def _receive(
         self, stream: Stream, uri: Uri, writer: str, replacing: str | None
     ) -> Stored:
-        if stream.size_bytes > self.part_bytes:
+        if stream.size_bytes > stream.part_bytes:
             await self._require_replaceable(uri, replacing)
             return await self._send(stream, uri, writer, replacing)
         async with memory().hold(stream.size_bytes):
@@ -604,7 +598,7 @@ class ObjectStore(ABC):
         self, stream: Stream, uri: Uri, send: Callable[[int, bytes], Awaitable[T]]
     ) -> Sequence[T]:
         """The answers to ``send(number, data)`` for each part, in order; numbers start at 1."""
-        part_bytes = bytes_of_part(stream.size_bytes, self.part_bytes, self.max_parts)
+        part_bytes = bytes_of_part(stream.size_bytes, stream.part_bytes, self.max_parts)
         starts = range(0, stream.size_bytes, part_bytes)
         numbered = iter(enumerate(starts, 1))
         answers: dict[int, T] = {}

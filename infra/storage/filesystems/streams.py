@@ -25,6 +25,9 @@ from headwater.infra.errors import StorageError
 from headwater.infra.models import DataRef
 from headwater.infra.units import KIB, MIB
 
+PART_BYTES = 16 * MIB
+"""Size of a part where nothing else is said."""
+
 UNDER_WAY_BYTES = 128 * MIB
 """What all pieces that this process has under way may hold; bounds its memory."""
 
@@ -61,11 +64,14 @@ class Stream:
 
     Args:
         read: Gives any piece, and gives it again where a store has lost it.
+        part_bytes: Objects above this size go up in parts, of this size where a store takes as
+            many.
     """
 
-    def __init__(self, read: Reader, size_bytes: int) -> None:
+    def __init__(self, read: Reader, size_bytes: int, part_bytes: int = PART_BYTES) -> None:
         self._read = read
         self.size_bytes = size_bytes
+        self.part_bytes = part_bytes
 
     @property
     def crc32c(self) -> int | None:
@@ -92,9 +98,13 @@ class DigestedStream(Stream):
     """
 
     def __init__(
-        self, read: Reader, size_bytes: int, on_bytes: Callable[[int], None] = lambda _: None
+        self,
+        read: Reader,
+        size_bytes: int,
+        part_bytes: int = PART_BYTES,
+        on_bytes: Callable[[int], None] = lambda _: None,
     ) -> None:
-        super().__init__(read, size_bytes)
+        super().__init__(read, size_bytes, part_bytes)
         self._crc32c = 0
         self._sha256 = hashlib.sha256()
         self._end = 0
@@ -161,9 +171,9 @@ def write_at(descriptor: int, data: bytes, start: int) -> None:
         view, start = view[written:], start + written
 
 
-async def in_order(stream: Stream, piece_bytes: int) -> AsyncIterator[tuple[int, bytes]]:
-    """Each piece with its start, one after another; some are read ahead."""
-    starts = iter(range(0, stream.size_bytes, piece_bytes))
+async def in_order(stream: Stream) -> AsyncIterator[tuple[int, bytes]]:
+    """Each part with its start, one after another; some are read ahead."""
+    starts = iter(range(0, stream.size_bytes, stream.part_bytes))
     coming: deque[asyncio.Task[tuple[int, bytes]]] = deque()
     held: deque[int] = deque()
 
@@ -174,7 +184,7 @@ async def in_order(stream: Stream, piece_bytes: int) -> AsyncIterator[tuple[int,
 
     def go_on() -> None:
         for start in starts:
-            end = min(start + piece_bytes, stream.size_bytes)
+            end = min(start + stream.part_bytes, stream.size_bytes)
             coming.append(asyncio.ensure_future(read(start, end)))
             if len(coming) >= AHEAD:
                 return
@@ -193,9 +203,9 @@ async def in_order(stream: Stream, piece_bytes: int) -> AsyncIterator[tuple[int,
             memory().give(size_bytes)
 
 
-async def drain(stream: Stream, piece_bytes: int) -> None:
+async def drain(stream: Stream) -> None:
     """Read all of it, for its digests."""
-    async for _ in in_order(stream, piece_bytes):
+    async for _ in in_order(stream):
         pass
 
 

@@ -12,8 +12,9 @@ from headwater.infra.storage.filesystems.streams import DigestedStream, drain, w
 from headwater.infra.storage.uris import Uri
 from headwater.infra.units import MIB
 
-READ_BYTES = 16 * MIB
-"""Size of one request where an object is read for its digests only."""
+PART_BYTES = 32 * MIB
+"""Size of one request: large, since each costs money and time, and so that four of them, which is
+what one object has under way, fill the memory that all share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,8 @@ def stated(ref: DataRef) -> Digest | None:
 def digest(ref: DataRef) -> Digest:
     """What all bytes of the pinned version come to."""
     with open_filesystem(Uri.parse(ref.uri)).reading(ref) as read:
-        stream = DigestedStream(read, ref.size_bytes)
-        wait_on(get_loop(), drain(stream, READ_BYTES))
+        stream = DigestedStream(read, ref.size_bytes, PART_BYTES)
+        wait_on(get_loop(), drain(stream))
     return Digest(stream.crc32c, stream.sha256)
 
 

@@ -19,6 +19,7 @@ from headwater.infra.models import DataRef
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.filesystems.streams import DigestedStream, Stopper, Stored
 from headwater.infra.storage.retries import counting, threads
+from headwater.infra.storage.transfer import contents
 from headwater.infra.storage.transfer.contents import Digest, digest, stated
 from headwater.infra.storage.transfer.manifest import Manifest
 from headwater.infra.storage.transfer.models import (
@@ -198,7 +199,7 @@ class _Run:
             if stored is not None:
                 return self._copied_by_store(copy, origin, stored)
         with self._source.reading(copy.ref) as read:
-            stream = DigestedStream(read, copy.ref.size_bytes, self._count)
+            stream = DigestedStream(read, copy.ref.size_bytes, contents.PART_BYTES, self._count)
             stored = self._target.receive(stream, copy.target, replacing=copy.replacing)
         sent = Digest(stream.crc32c, stream.sha256)
         self._require(copy, stored, sent, stored.ref.size_bytes == copy.ref.size_bytes)
