@@ -207,6 +207,9 @@ class Copy:
         assert done.json["copied"] <= copied_at_most
         source, target = held(self.source), held(self.target)
         assert {k: v for k, v in target.items() if not k.startswith("_headwater/")} == source
+        with reachable(self.target):
+            root = Uri.parse(self.target.root)
+            assert list(open_filesystem(root).unfinished(root)) == []
         left = [name for name in target if name.startswith("_headwater/")]
         assert [name.rpartition("/")[2] for name in left] == ["manifest.jsonl"]
 

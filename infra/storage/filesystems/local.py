@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
@@ -309,12 +310,17 @@ def _check(pinned: DataRef, found: DataRef, uri: Uri) -> None:
         )
 
 
+def draft_prefix(uri: Uri) -> str:
+    """Start of the name of a file that will be ``uri``, up to the last dash, which follows."""
+    return f"{TEMPORARY_PREFIX}{sha256(uri.name.encode()).hexdigest()[:12]}"
+
+
 @contextmanager
 def _temporary(uri: Uri) -> Iterator[Path]:
     """A new name in the folder of ``uri``, which is made; nothing is left under that name."""
     folder = uri.checked_for_write().path.parent
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+    path = folder / f"{draft_prefix(uri)}-{uuid.uuid4().hex}"
     try:
         yield path
     finally:

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from headwater.infra.errors import DamagedFile, UnsupportedData
 from headwater.infra.storage.filesystems import open_filesystem
+from headwater.infra.storage.transfer.leftovers import Attempt
 from headwater.infra.storage.transfer.models import TRANSFER_VERSION, Copied
 from headwater.infra.storage.transfer.sources import MANIFESTS
 from headwater.infra.storage.uris import Uri
@@ -37,11 +38,21 @@ class Manifest:
     def __init__(self, root: Uri, source: Uri, target: Uri) -> None:
         ends = {"source": str(source), "target": str(target)}
         key = sha256(json.dumps(ends).encode()).hexdigest()[:KEY_DIGITS]
-        self._head = {"version": TRANSFER_VERSION, **ends}
+        self._head = {
+            "version": TRANSFER_VERSION,
+            **ends,
+            "attempt": asdict(Attempt.of_this_process()),
+        }
         self._fs = open_filesystem(root)
         self._folder = root / MANIFESTS / key
         self._attempt = uuid.uuid4().hex
         self._pieces: list[Uri] = []
+        self._unfinished: set[Attempt] = set()
+
+    @property
+    def unfinished(self) -> frozenset[Attempt]:
+        """Attempts that had not ended well when the rows were loaded."""
+        return frozenset(self._unfinished)
 
     @property
     def uri(self) -> Uri:
@@ -60,9 +71,11 @@ class Manifest:
         # What was brought together first: pieces that are there beside it are newer.
         for ref in sorted(listed, key=lambda ref: not ref.uri.endswith(f"/{NAME}")):
             uri = Uri.parse(ref.uri)
-            rows |= {row.path: row for row in _parsed(uri, self._fs.read(ref))}
+            attempt, found = _parsed(uri, self._fs.read(ref))
+            rows |= {row.path: row for row in found}
             if uri.name != NAME:
                 self._pieces.append(uri)
+                self._unfinished.add(attempt)
         return rows
 
     def begin(self) -> None:
@@ -87,16 +100,17 @@ class Manifest:
         return "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines).encode()
 
 
-def _parsed(uri: Uri, data: bytes) -> list[Copied]:
+def _parsed(uri: Uri, data: bytes) -> tuple[Attempt, list[Copied]]:
     try:
         head, *lines = data.splitlines()
-        version = json.loads(head)["version"]
+        said = json.loads(head)
+        version = said["version"]
         if version > TRANSFER_VERSION:
             raise UnsupportedData(
                 f"{uri.display} was written by a newer Headwater (format {version})",
                 hint="upgrade this one",
             )
-        return [_ROW.validate_json(line) for line in lines]
+        return Attempt(**said["attempt"]), [_ROW.validate_json(line) for line in lines]
     except (ValueError, TypeError, KeyError) as exc:
         raise DamagedFile(
             f"{uri.display} is no list of copies", hint="remove it: what is there is compared anew"

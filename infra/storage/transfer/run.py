@@ -21,6 +21,7 @@ from headwater.infra.storage.filesystems.streams import DigestedStream, Stopper,
 from headwater.infra.storage.retries import counting, threads
 from headwater.infra.storage.transfer import contents
 from headwater.infra.storage.transfer.contents import Digest, digest, stated
+from headwater.infra.storage.transfer.leftovers import remove_leftovers
 from headwater.infra.storage.transfer.manifest import Manifest
 from headwater.infra.storage.transfer.models import (
     Checked,
@@ -124,6 +125,7 @@ class _Run:
         """Copy all objects and finish the manifest."""
         self._manifest.begin()
         self._tell()
+        remove_leftovers(self._plan, self._manifest.unfinished)
         if self._plan.found:
             self._manifest.add(self._plan.kept.values())
         try:
