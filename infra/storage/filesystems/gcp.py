@@ -14,7 +14,8 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -25,10 +26,11 @@ import fsspec.asyn
 import requests
 from google.auth import exceptions as auth
 
-from headwater.infra.errors import AccessDenied, StorageError
+from headwater.infra.errors import AccessDenied, StoreUnavailable
 from headwater.infra.models import DataRef
 from headwater.infra.storage.filesystems.objects import (
     ANSWER_SECONDS,
+    BUSY_TRIES,
     CONNECT_SECONDS,
     SILENT,
     WRITER_KEY,
@@ -36,10 +38,12 @@ from headwater.infra.storage.filesystems.objects import (
     Failure,
     Kind,
     ObjectStore,
+    safe_endpoint,
     writing,
 )
 from headwater.infra.storage.filesystems.streams import Stored, Stream, in_order
 from headwater.infra.storage.uris import Scheme, Uri
+from headwater.infra.units import KIB
 
 # Without this, the first use of a bucket asks another service for the bucket's layout and may
 # wait a minute for the answer. gcsfs reads it when it is imported.
@@ -60,6 +64,9 @@ STATUSES = {
     416: Kind.BEYOND_END,
     429: Kind.BUSY,
 }
+
+PIECE_BYTES = 256 * KIB
+"""How much of an upload is handed to a connection at a time."""
 
 _OF_OBJECT = re.compile(r"\bb/[^/]+/o/")
 _PERSISTED = re.compile(r"bytes=0-(\d+)")
@@ -208,12 +215,12 @@ class Gcs(ObjectStore):
         path: str,
         *names: str,
         headers: Mapping[str, str] | None = None,
-        data: bytes | memoryview | None = None,
+        data: bytes | AsyncIterator[memoryview] | None = None,
         parameters: Mapping[str, str] | None = None,
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and body; ``names`` are quoted and put into ``path``."""
         # A file, since aiohttp warns of large bytes.
-        body = None if data is None else io.BytesIO(data)
+        body = io.BytesIO(data) if isinstance(data, bytes) else data
         status, answered, _, content = await self._fs._request(
             method, path, *names, headers=headers, data=body, **(parameters or {})
         )
@@ -291,16 +298,17 @@ class Gcs(ObjectStore):
     ) -> Stored:
         begin = partial(self._begin, uri, writer, replacing)
         session = await self._tries(writing(replacing), uri, begin)
-        sent = 0
-        async for start, data in in_order(stream):
-            while sent < start + len(data):
-                left = memoryview(data)[sent - start :]
-                sent = await self._chunk(session, left, sent, stream.size_bytes, uri, replacing)
-                if sent < start:
-                    raise StorageError(
-                        f"{GOOGLE_ENDPOINT} has lost what it had confirmed of the upload to {uri}",
-                        hint="run it again",
-                    )
+        sent, in_vain = 0, 0
+        while sent < stream.size_bytes:
+            before = sent
+            sent = await self._push(session, stream, sent, uri, replacing)
+            in_vain = 0 if sent > before else in_vain + 1
+            if in_vain == BUSY_TRIES:
+                raise StoreUnavailable(
+                    f"{safe_endpoint(self.endpoint)} took no more than {sent} of"
+                    f" {stream.size_bytes} bytes of {uri} in {in_vain} tries",
+                    hint="try again later",
+                )
         return await self._tries(Action.STAT, uri, partial(self._stated, uri, ""))
 
     async def _begin(self, uri: Uri, writer: str, replacing: str | None) -> str:
@@ -315,33 +323,43 @@ class Gcs(ObjectStore):
         )
         return headers["Location"]
 
-    async def _chunk(
-        self,
-        session: str,
-        data: memoryview,
-        start: int,
-        size_bytes: int,
-        uri: Uri,
-        replacing: str | None,
+    async def _push(
+        self, session: str, stream: Stream, start: int, uri: Uri, replacing: str | None
     ) -> int:
-        """Send ``data``, which begins at ``start``; return how many bytes the store has then."""
+        """Send all from ``start`` on; return how many bytes the store has then.
+
+        One request carries the rest, however much that is: after each one, the store takes a
+        while to keep what came.
+        """
         tried = False
 
-        async def send() -> int:
+        async def send() -> int | None:
             nonlocal tried
             if tried:  # part of it, or all, may have arrived: ask instead of sending it again
-                content, sent = f"bytes */{size_bytes}", memoryview(b"")
-            else:
-                content, sent = f"bytes {start}-{start + len(data) - 1}/{size_bytes}", data
+                return await self._sent(session, f"bytes */{stream.size_bytes}", b"", 0)
             tried = True
-            headers = {"Content-Range": content}
-            status, answered, _ = await self._ask("PUT", session, headers=headers, data=sent)
-            if status != 308:
-                return size_bytes
-            persisted = _PERSISTED.fullmatch(answered.get("Range", ""))
-            return int(persisted[1]) + 1 if persisted else 0
+            body = _Body(stream, start)
+            span = f"bytes {start}-{stream.size_bytes - 1}/{stream.size_bytes}"
+            try:
+                return await self._sent(session, span, body.pieces(), stream.size_bytes - start)
+            except Exception:
+                if body.error is not None:  # the HTTP client makes another one of it
+                    raise body.error from None
+                raise
 
-        return await self._tries(writing(replacing), uri, send)
+        sent = await self._tries(writing(replacing), uri, send)
+        return stream.size_bytes if sent is None else sent
+
+    async def _sent(
+        self, session: str, span: str, data: bytes | AsyncIterator[memoryview], size_bytes: int
+    ) -> int | None:
+        """How much the store has after one request; ``None`` where that is all."""
+        headers = {"Content-Range": span, "Content-Length": str(size_bytes)}
+        status, answered, _ = await self._ask("PUT", session, headers=headers, data=data)
+        if status != 308:
+            return None
+        persisted = _PERSISTED.fullmatch(answered.get("Range", ""))
+        return int(persisted[1]) + 1 if persisted else 0
 
     async def _stated(self, uri: Uri, version: str) -> Stored:
         parameters = {"ifGenerationMatch": version} if version else {}
@@ -372,6 +390,31 @@ class Gcs(ObjectStore):
         parameters = {"maxResults": "1", "fields": "kind"}
         _, headers, _ = await self._ask("GET", "b/{}/o", uri.bucket, parameters=parameters)
         return headers["Date"]
+
+
+class _Body:
+    """The body of an upload, in pieces that a connection takes at once.
+
+    Attributes:
+        error: What kept it from being read to its end.
+    """
+
+    def __init__(self, stream: Stream, start: int) -> None:
+        self.error: Exception | None = None
+        self._stream = stream
+        self._start = start
+
+    async def pieces(self) -> AsyncIterator[memoryview]:
+        """All from the start on."""
+        try:
+            async with aclosing(in_order(self._stream, self._start)) as parts:
+                async for part in parts:
+                    view = memoryview(part)
+                    for begin in range(0, len(view), PIECE_BYTES):
+                        yield view[begin : begin + PIECE_BYTES]
+        except Exception as exc:
+            self.error = exc
+            raise
 
 
 def _ref(uri: Uri, row: Mapping[str, Any]) -> DataRef:

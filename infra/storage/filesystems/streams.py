@@ -11,7 +11,15 @@ import hashlib
 import os
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+)
 from concurrent.futures import CancelledError, Future
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -171,16 +179,16 @@ def write_at(descriptor: int, data: bytes, start: int) -> None:
         view, start = view[written:], start + written
 
 
-async def in_order(stream: Stream) -> AsyncIterator[tuple[int, bytes]]:
-    """Each part with its start, one after another; some are read ahead."""
-    starts = iter(range(0, stream.size_bytes, stream.part_bytes))
-    coming: deque[asyncio.Task[tuple[int, bytes]]] = deque()
+async def in_order(stream: Stream, start: int = 0) -> AsyncGenerator[bytes]:
+    """The parts from ``start`` on, one after another; some are read ahead."""
+    starts = iter(range(start, stream.size_bytes, stream.part_bytes))
+    coming: deque[asyncio.Task[bytes]] = deque()
     held: deque[int] = deque()
 
-    async def read(start: int, end: int) -> tuple[int, bytes]:
+    async def read(start: int, end: int) -> bytes:
         await memory().take(end - start)
         held.append(end - start)
-        return start, await stream.read(start, end)
+        return await stream.read(start, end)
 
     def go_on() -> None:
         for start in starts:
