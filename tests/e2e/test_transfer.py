@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -155,6 +156,31 @@ def test_kills_at_any_time_and_the_same_command(
         process.communicate(timeout=15)
 
     copy.finish(copied_at_most=OBJECTS + 1)
+
+
+MEASURED = """
+import resource, sys
+from headwater.infra.storage.transfer import TransferRequest, plan_transfer, run_transfer
+
+run_transfer(plan_transfer(TransferRequest(*sys.argv[1:])))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.trial
+def test_memory_does_not_grow_with_the_object(alone: Cli) -> None:
+    peaks = []
+    for gib in (1, 4):
+        with (alone.folder / "large").open("wb") as file:
+            file.truncate(gib * 1024 * MIB)  # a hole, which reads as zeros
+        command = [sys.executable, "-c", MEASURED, "large", f"copy-{gib}"]
+        done = subprocess.run(
+            command, cwd=alone.folder, env=alone.environment, capture_output=True, timeout=280
+        )
+        peaks.append(int(done.stdout))
+        (alone.folder / f"copy-{gib}").unlink()
+
+    assert peaks[1] < peaks[0] + 96, peaks  # in MiB; three parts
 
 
 class Copy:

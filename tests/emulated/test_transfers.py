@@ -233,6 +233,37 @@ def test_a_source_that_changes_is_not_copied_by_its_store(
     assert SMALL not in held(ends.target)
 
 
+def test_what_s3_copies_in_parts_is_exact(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = new_ends("s3", "s3", request, tmp_path)
+    for name in ("COPY_BYTES", "COPY_PART_BYTES"):
+        monkeypatch.setattr(f"headwater.infra.storage.filesystems.aws.{name}", PART_BYTES)
+    plan = plan_transfer(ends.request())
+
+    receipt = run_transfer(plan)
+
+    assert (receipt.by_store, receipt.copied) == (4, 4)
+    assert held(ends.target) == ends.objects
+    root = Uri.parse(ends.target.root)
+    etag = open_filesystem(root).stat(root / LARGE).version
+    assert etag.endswith("-2")
+
+
+def test_who_may_not_remove_anything_can_copy_all_the_same(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    ends = new_ends("local", "gcs", request, tmp_path, large=False)
+    denied = Script(Fault.DENIED, "DELETE", "", times=10**6)
+
+    with behind(ends.target, denied):
+        first = ends.copy()
+        again = ends.copy()
+
+    assert (first.copied, again.copied, again.objects) == (3, 0, 3)
+    assert denied.left < 10**6
+
+
 FAULTS = (Fault.BUSY, Fault.LOST_ANSWER, Fault.CUT_BODY, Fault.DROPPED)
 
 

@@ -270,7 +270,7 @@ class S3(ObjectStore):
             "put_object",
             uri,
             Key=uri.key,
-            Body=data,
+            Body=_body(data),
             Metadata={WRITER_KEY: writer},
             **_condition(replacing),
             **_algorithm(crc32c),
@@ -290,8 +290,7 @@ class S3(ObjectStore):
                 "upload_part",
                 uri,
                 PartNumber=number,
-                # A file: asyncio would move all that is left of large bytes with each send.
-                Body=io.BytesIO(data),
+                Body=_body(data),
                 **target,
                 **_algorithm(crc32c),
                 **_checksum(crc32c),
@@ -480,6 +479,11 @@ def _missing_bucket(said: str) -> boto.ClientError:
 
 def _version(answer: dict[str, Any]) -> str:
     return str(answer["ETag"]).strip('"')
+
+
+def _body(data: bytes) -> bytes | io.BytesIO:
+    """A file where there is much: asyncio moves all that is left of bytes with each send."""
+    return data if len(data) <= MIB else io.BytesIO(data)
 
 
 def _condition(replacing: str | None) -> dict[str, str]:

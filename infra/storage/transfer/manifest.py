@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from hashlib import sha256
 
 from pydantic import TypeAdapter
 
-from headwater.infra.errors import DamagedFile, UnsupportedData
+from headwater.infra.errors import AccessDenied, DamagedFile, UnsupportedData
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.transfer.leftovers import Attempt
 from headwater.infra.storage.transfer.models import TRANSFER_VERSION, Copied
@@ -89,11 +90,15 @@ class Manifest:
         self._pieces.append(uri)
 
     def finish(self, rows: Mapping[str, Copied]) -> None:
-        """Bring all rows together; what is in no copy any more is dropped."""
-        self._fs.write(self.uri, self._text(rows[path] for path in sorted(rows)))
-        for piece in self._pieces:
-            self._fs.delete(piece)
-        self._pieces.clear()
+        """Bring all rows together; what is in no copy any more is dropped.
+
+        Who may create objects and not replace or remove any leaves the pieces, which tell as much.
+        """
+        with suppress(AccessDenied):
+            self._fs.write(self.uri, self._text(rows[path] for path in sorted(rows)))
+            for piece in self._pieces:
+                self._fs.delete(piece)
+            self._pieces.clear()
 
     def _text(self, rows: Iterable[Copied]) -> bytes:
         lines: Sequence[object] = (self._head, *(asdict(row) for row in rows))

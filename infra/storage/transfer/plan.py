@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -32,6 +33,9 @@ COMPARED_AT_ONCE = 16
 
 MAX_NAME_BYTES = 255
 """Longest name of a file or folder on the file systems of Linux and macOS."""
+
+ENTRY = re.compile(rf"{LOG_FOLDER}/(\d{{20}})\.json")
+"""An entry of the log of a table at the root, with its version."""
 
 NAMED = 3
 """How many objects an error names; the others are counted."""
@@ -167,17 +171,12 @@ def _there(source: Source, targets: Mapping[str, Uri], root: Uri) -> dict[str, D
 
 
 def _require_no_later_version(source: Source, target: Uri, there: Iterable[str]) -> None:
-    own = {path for path in source.files if path.startswith(f"{LOG_FOLDER}/")}
-    last = max(own)
-    beyond = sorted(
-        path
-        for path in there
-        if path.startswith(f"{LOG_FOLDER}/0") and path.endswith(".json") and path > last
-    )
-    if beyond:
+    entries = (ENTRY.fullmatch(path) for path in there)
+    last = max((int(entry[1]) for entry in entries if entry is not None), default=-1)
+    if source.version is not None and last > source.version:
         raise TargetExists(
-            f"the table {target.display} has versions after {source.version}, up to"
-            f" {int(beyond[-1].rpartition('/')[2].partition('.')[0])}: it would be no copy",
+            f"the table {target.display} has versions after {source.version}, up to {last}: it"
+            " would be no copy",
             hint="name another target, or a later version of the source",
         )
 
