@@ -37,7 +37,9 @@ clouds: $(READY) $(AZURITE_READY)  ## Start S3, GCS and Azure on loopback, and s
 		$(BIN)/python -m tests.emulators.clouds
 
 test: $(READY) $(AZURITE_READY)  ## Run the tests: unit, contract, emulated, e2e
-	@HEADWATER_AZURITE=$(CURDIR)/.venv/azurite/node_modules/.bin/azurite-blob $(BIN)/python -m pytest -m "not gpu and not cloud and not trial and not rapids"
+	@HEADWATER_AZURITE=$(CURDIR)/.venv/azurite/node_modules/.bin/azurite-blob \
+		$(BIN)/python -m pytest -m "not gpu and not cloud and not trial and not rapids" \
+		--durations 30 --durations-min 3
 
 check: $(READY)  ## Lint, type-check, check the imports' direction and run the docstrings' examples
 	$(BIN)/ruff check

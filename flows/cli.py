@@ -3,16 +3,18 @@ and refusals come at once."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from typer.models import OptionInfo
 
-from headwater.infra.models import MAX_EXPANSION, BadRows, Mode
+from headwater.infra.models import MAX_EXPANSION, BadRows, Cloud, Mode
 
 if TYPE_CHECKING:
-    from headwater.flows.parameters import ThenParameters
+    from headwater.flows.console import Console
+    from headwater.flows.parameters import EtlParameters, ThenParameters
 
 app = typer.Typer(
     name="headwater",
@@ -25,9 +27,23 @@ app = typer.Typer(
 run_app = typer.Typer(help="Run a flow now.", no_args_is_help=True, rich_markup_mode=None)
 data_app = typer.Typer(help="Look after a dataset.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(run_app, name="run")
+plan_app = typer.Typer(
+    help="Tell what a run would cost and where.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(plan_app, name="plan")
 app.add_typer(data_app, name="data")
 steps_app = typer.Typer(help="Jobs as lists of steps.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(steps_app, name="steps")
+prices_app = typer.Typer(
+    help="What machines and moved bytes cost.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(prices_app, name="prices")
+profiles_app = typer.Typer(
+    help="What a cluster may look like.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(profiles_app, name="profiles")
+policies_app = typer.Typer(help="What is allowed.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(policies_app, name="policies")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the whole trace of an error.")]
@@ -61,6 +77,9 @@ Expansion = Annotated[
     typer.Option(
         "--max-expansion", metavar="N", min=1, help="How many times its size a file may unpack to."
     ),
+]
+Profile = Annotated[
+    str, typer.Option("--profile", metavar="NAME", help="Cluster profile: where it runs.")
 ]
 Version = Annotated[
     int | None, typer.Option("--version", min=0, help="This version, not the last.")
@@ -139,105 +158,129 @@ def demo(
         run_demo(to, console, folders if clouds else None)
 
 
-@run_app.command("etl")
-def run_etl(
-    source: Annotated[
-        list[str],
-        typer.Option(
-            "--source", metavar="URI", help="File, folder, glob or table to read; may be repeated."
-        ),
-    ],
-    target: Annotated[str, typer.Option("--target", metavar="URI", help="Dataset to write.")],
-    job: Annotated[
-        str | None,
-        typer.Option(
-            "--job",
-            metavar="MODULE:FUNCTION",
-            help="polars.LazyFrame -> polars.LazyFrame, one row at a time. [default: copy]",
-        ),
-    ] = None,
-    steps: Annotated[
-        Path | None,
-        typer.Option("--steps", metavar="FILE", help="TOML file of steps, instead of a job."),
-    ] = None,
-    side: Side = None,
-    partition_by: Annotated[
-        list[str] | None,
-        typer.Option("--partition-by", metavar="COLUMN", help="May be repeated."),
-    ] = None,
-    mode: Annotated[
-        Mode, typer.Option("--mode", help="What happens to the rows that are there.")
-    ] = Mode.OVERWRITE,
-    format_: Annotated[
-        Literal["delta", "parquet"],
-        typer.Option(
-            "--format", help="A Delta table, or plain Parquet in a new folder, without versions."
-        ),
-    ] = "delta",
-    drift: Drifting = "widen",
-    bad_rows: BadRowsOption = BadRows.REFUSE,
-    encoding: Encoding = "utf-8",
-    delimiter: Delimiter = "",
-    max_expansion: Expansion = MAX_EXPANSION,
-    then: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--then",
-            metavar="TARGET=FILE|MODULE:FUNCTION",
-            help="One more table, made from the new version, in the same run; may be repeated.",
-        ),
-    ] = None,
-    profile: Annotated[
-        str, typer.Option("--profile", metavar="NAME", help="Cluster profile: where it runs.")
-    ] = "local",
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Do every part anew, also finished ones.")
-    ] = False,
-    again: Annotated[
-        bool, typer.Option("--again", help="Commit once more what was committed before.")
-    ] = False,
-    json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Read sources, apply a job to each part, commit the result as one version."""
-    from headwater.flows.console import Console
+def _takes_etl(act: Callable[[EtlParameters, Console], None]) -> Callable[..., None]:
+    """A command that takes what describes an `etl` run, and does ``act`` with it."""
 
-    console = Console(json, debug)
-    with console.reporting():
-        from pydantic import ValidationError
+    def command(
+        source: Annotated[
+            list[str],
+            typer.Option(
+                "--source",
+                metavar="URI",
+                help="File, folder, glob or table to read; may be repeated.",
+            ),
+        ],
+        target: Annotated[str, typer.Option("--target", metavar="URI", help="Dataset to write.")],
+        job: Annotated[
+            str | None,
+            typer.Option(
+                "--job",
+                metavar="MODULE:FUNCTION",
+                help="polars.LazyFrame -> polars.LazyFrame, one row at a time. [default: copy]",
+            ),
+        ] = None,
+        steps: Annotated[
+            Path | None,
+            typer.Option("--steps", metavar="FILE", help="TOML file of steps, instead of a job."),
+        ] = None,
+        side: Side = None,
+        partition_by: Annotated[
+            list[str] | None,
+            typer.Option("--partition-by", metavar="COLUMN", help="May be repeated."),
+        ] = None,
+        mode: Annotated[
+            Mode, typer.Option("--mode", help="What happens to the rows that are there.")
+        ] = Mode.OVERWRITE,
+        format_: Annotated[
+            Literal["delta", "parquet"],
+            typer.Option(
+                "--format",
+                help="A Delta table, or plain Parquet in a new folder, without versions.",
+            ),
+        ] = "delta",
+        drift: Drifting = "widen",
+        bad_rows: BadRowsOption = BadRows.REFUSE,
+        encoding: Encoding = "utf-8",
+        delimiter: Delimiter = "",
+        max_expansion: Expansion = MAX_EXPANSION,
+        then: Annotated[
+            list[str] | None,
+            typer.Option(
+                "--then",
+                metavar="TARGET=FILE|MODULE:FUNCTION",
+                help="One more table, made from the new version, in the same run; may be repeated.",
+            ),
+        ] = None,
+        profile: Annotated[
+            str, typer.Option("--profile", metavar="NAME", help="Cluster profile: where it runs.")
+        ] = "local",
+        fresh: Annotated[
+            bool, typer.Option("--fresh", help="Do every part anew, also finished ones.")
+        ] = False,
+        again: Annotated[
+            bool, typer.Option("--again", help="Commit once more what was committed before.")
+        ] = False,
+        json: Json = False,
+        debug: Debug = False,
+    ) -> None:
+        from headwater.flows.console import Console
 
-        from headwater.flows.parameters import (
-            EtlParameters,
-            delimiter_of,
-            drift_parameters,
-            invalid,
-        )
-        from headwater.flows.run_command import print_receipt
-        from headwater.flows.run_command import run_etl as run
+        console = Console(json, debug)
+        with console.reporting():
+            from pydantic import ValidationError
 
-        try:
-            parameters = EtlParameters(
-                sources=source,
-                target=target,
-                job=job,
-                steps_file=steps,
-                sides=_named(side or []),
-                partition_by=[c for text in partition_by or [] for c in text.split(",") if c],
-                mode=mode,
-                format=format_,
-                **drift_parameters(drift),
-                bad_rows=bad_rows,
-                encoding=encoding,
-                delimiter=delimiter_of(delimiter),
-                max_expansion=max_expansion,
-                profile=profile,
-                fresh=fresh,
-                again=again,
-                then=[_follow_up(text) for text in then or []],
+            from headwater.flows.parameters import (
+                EtlParameters,
+                delimiter_of,
+                drift_parameters,
+                invalid,
             )
-        except ValidationError as exc:
-            raise invalid(exc) from exc
-        print_receipt(run(parameters, console), console)
+
+            try:
+                parameters = EtlParameters(
+                    sources=source,
+                    target=target,
+                    job=job,
+                    steps_file=steps,
+                    sides=_named(side or []),
+                    partition_by=[c for text in partition_by or [] for c in text.split(",") if c],
+                    mode=mode,
+                    format=format_,
+                    **drift_parameters(drift),
+                    bad_rows=bad_rows,
+                    encoding=encoding,
+                    delimiter=delimiter_of(delimiter),
+                    max_expansion=max_expansion,
+                    profile=profile,
+                    fresh=fresh,
+                    again=again,
+                    then=[_follow_up(text) for text in then or []],
+                )
+            except ValidationError as exc:
+                raise invalid(exc) from exc
+            act(parameters, console)
+
+    command.__doc__ = act.__doc__
+    return command
+
+
+@run_app.command("etl")
+@_takes_etl
+def run_etl(parameters: EtlParameters, console: Console) -> None:
+    """Read sources, apply a job to each part, commit the result as one version."""
+    from headwater.flows.run_command import print_receipt
+    from headwater.flows.run_command import run_etl as run
+
+    print_receipt(run(parameters, console), console)
+
+
+@plan_app.command("etl")
+@_takes_etl
+def plan_etl(parameters: EtlParameters, console: Console) -> None:
+    """Where a run should go, what it will cost and take, and why not elsewhere; runs nothing."""
+    from headwater.flows.plan_command import plan_etl as plan
+
+    plan(parameters, console)
 
 
 @data_app.command("show")
@@ -424,6 +467,127 @@ def steps_check(
 
         read = read_options(drift, bad_rows, encoding, delimiter, max_expansion)
         check_file(file, source, _named(side or []), console, read=read)
+
+
+@prices_app.command("show")
+def prices_show(
+    cloud: Annotated[Cloud | None, typer.Option("--cloud", help="Of this cloud.")] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            "--region", metavar="NAME", help="In this region; with --cloud also what leaves it."
+        ),
+    ] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option("--gpu", metavar="NAME", help="With this GPU, such as A10G; '' for none."),
+    ] = None,
+    market: Annotated[
+        Literal["on-demand", "spot"] | None, typer.Option("--market", help="Sold this way.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Offers at most. [default: 20]")
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """What machines cost, the cheapest first, and how old the prices are."""
+    from headwater.flows.console import Console
+    from headwater.flows.prices_command import show
+    from headwater.infra.models import Market
+
+    console = Console(json, debug)
+    with console.reporting():
+        sold = {"on-demand": Market.ON_DEMAND, "spot": Market.SPOT}
+        asked = sold[market] if market else None
+        show(console, cloud=cloud, region=region, gpu=gpu, market=asked, limit=limit)
+
+
+@prices_app.command("check")
+def prices_check(json: Json = False, debug: Debug = False) -> None:
+    """Look for prices that cannot be true, in all tables; exit 2 where there are some."""
+    from headwater.flows.console import Console
+    from headwater.flows.prices_command import check
+
+    console = Console(json, debug)
+    with console.reporting():
+        check(console)
+
+
+@prices_app.command("refresh")
+def prices_refresh(
+    cloud: Annotated[
+        list[Cloud] | None, typer.Option("--cloud", help="Of this cloud; may be repeated.")
+    ] = None,
+    source: Annotated[
+        Literal["own", "gpuhunt"],
+        typer.Option("--source", help="The clouds' own lists, or gpuhunt's catalog of them."),
+    ] = "own",
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Read today's prices of machines into the user's own tables, which then hold."""
+    from headwater.flows.console import Console
+    from headwater.flows.prices_command import run_refresh
+
+    console = Console(json, debug)
+    with console.reporting():
+        run_refresh(console, cloud or [], source)
+
+
+@app.command("locate")
+def locate_data(
+    uri: Annotated[
+        list[str], typer.Argument(metavar="URI...", help="Files, folders, globs or tables.")
+    ],
+    profile: Profile = "local",
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Where data is (cloud and regions), how much of it, and how that was found."""
+    from headwater.flows.console import Console
+    from headwater.flows.locate_command import locate_all
+
+    console = Console(json, debug)
+    with console.reporting():
+        locate_all(uri, profile, console)
+
+
+@profiles_app.command("list")
+def profiles_list(json: Json = False, debug: Debug = False) -> None:
+    """Every cluster profile that can be named, and its file."""
+    from headwater.flows.console import Console
+    from headwater.flows.profiles_command import list_profiles
+
+    console = Console(json, debug)
+    with console.reporting():
+        list_profiles(console)
+
+
+@profiles_app.command("show")
+def profiles_show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name, or the path of a file.")],
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Every value of a cluster profile, and the file that says it."""
+    from headwater.flows.console import Console
+    from headwater.flows.profiles_command import show_profile
+
+    console = Console(json, debug)
+    with console.reporting():
+        show_profile(name, console)
+
+
+@policies_app.command("show")
+def policies_show(profile: Profile = "local", json: Json = False, debug: Debug = False) -> None:
+    """Every rule that holds here for a cluster profile, and the file that says it."""
+    from headwater.flows.console import Console
+    from headwater.flows.profiles_command import show_rules
+
+    console = Console(json, debug)
+    with console.reporting():
+        show_rules(profile, console)
 
 
 @app.command()

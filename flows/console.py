@@ -78,6 +78,14 @@ class Console:
         """Print ``text`` beside the results."""
         print(text, file=sys.stderr, flush=True)
 
+    def ask(self, text: str) -> bool:
+        """Whether the person at the terminal says yes; no where nobody is asked."""
+        if self.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+            return False
+        sys.stderr.write(f"{text}; go on? [y/N] ")
+        sys.stderr.flush()
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
     @contextmanager
     def display(self) -> Iterator[Display]:
         """Shows how far the work is: a bar on a terminal, else a line now and then."""

@@ -51,6 +51,7 @@ def etl(parameters: EtlParameters) -> RunReceipt:
     try:
         scan(run)
         if not run.is_done:
+            run.place()
             with run.cluster():
                 for table in run.tables:
                     _make(table)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from headwater.flows.place_run import Ask, place_run
 from headwater.infra import clusters
 from headwater.infra.clusters import Cluster
 from headwater.infra.errors import HeadwaterError, InvalidRequest
@@ -30,6 +31,7 @@ from headwater.infra.models import (
     Format,
     JobRequest,
     LaunchTry,
+    Placement,
     Plan,
     RunReceipt,
     Status,
@@ -91,6 +93,7 @@ class EtlRun:
         self._progress: Progress | None = None
         self._cluster: Cluster | None = None
         self._store_retries = 0
+        self._placement: Placement | None = None
         self.then = tuple(self._follow_up(following) for following in then)
 
     def _follow_up(self, request: JobRequest) -> EtlRun:
@@ -159,6 +162,18 @@ class EtlRun:
                 for table in self.then:
                     table.scan()
         return self._prepared
+
+    def place(self, ask: Ask = lambda _: False) -> Placement:
+        """Plan where the run is and what that costs; a second call gives the first one's answer.
+
+        Args:
+            ask: Called where a limit of the cluster profile would be passed.
+        Raises:
+            HeadwaterError: A rule or a limit forbids it; nothing was written.
+        """
+        if self._placement is None:
+            self._placement = place_run(self.prepared, self.profile, ask)
+        return self._placement
 
     def _require_version_for_followers(self) -> None:
         if self.then and self.request.format is Format.PARQUET:
@@ -314,6 +329,7 @@ class EtlRun:
             drift=prepared.drift if prepared else (),
             bad_rows=len(prepared.source.bad) if prepared else 0,
             aside=str(prepared.aside) if prepared and prepared.aside else "",
+            placement=self._placement,
             then=tuple(
                 table.receipt(None if table._dataset() else error)
                 for table in self.then

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from headwater.flows.console import Console
 from headwater.flows.parameters import EtlParameters
+from headwater.flows.plan_text import placement_line
 from headwater.flows.prefect_api import prefect_api
 from headwater.infra.models import RunReceipt, to_jsonable
 from headwater.infra.storage.uris import Uri
@@ -54,6 +55,7 @@ def run_etl(parameters: EtlParameters, console: Console) -> RunReceipt:
             receipt = run.receipt()
             run.keep(receipt)
             return receipt
+        console.say(f"plan: {placement_line(run.place(console.ask))}")
         display.step("start Prefect's server" if api.is_own else "call Prefect's server")
         with run.phase("prefect"):
             with _no_garbage_collection():

@@ -4,11 +4,13 @@
     ├── InvalidRequest        the request itself is wrong
     │   ├── InvalidUri        no such scheme, or a malformed address
     │   ├── UnknownName       a profile, module, function, column or option that does not exist
+    │   ├── PriceUnknown      no price is recorded for what would be bought
     │   ├── Overlap           a source lies in the target, or the target in a source
     │   └── ScopeViolation    a job looks across rows, but its scope is one row at a time
     ├── StorageError          the bytes
     │   ├── NotFound          no such object, bucket or table
     │   ├── AccessDenied      no credentials, or not allowed
+    │   ├── UnknownLocation   nobody says in which region a bucket is
     │   ├── StoreUnavailable  the store did not answer, or answered "later"
     │   ├── SourceChanged     an input is no longer the version that was pinned
     │   ├── TargetExists      something else is where an object should go
@@ -23,6 +25,7 @@
     │   ├── WorkerLost        a part's worker died, again and again
     │   ├── MemoryExhausted   the parts in this process would have taken all memory
     │   └── CommitConflict    other writers kept winning
+    ├── PriceListFailed       a cloud's prices could not be read whole
     └── MissingDependency     a package or device that the request needs is not there
 
 Every error survives ``pickle``: it crosses from worker to driver.
@@ -102,6 +105,10 @@ class UnknownName(InvalidRequest):
         return cls(f"no {kind} '{name}'{place}", hint="; ".join(x for x in (said, hint) if x))
 
 
+class PriceUnknown(InvalidRequest):
+    """No price is recorded for a route, a request or a machine; nothing is guessed instead."""
+
+
 class Overlap(InvalidRequest):
     """A source lies inside the target, or the target inside a source."""
 
@@ -120,6 +127,10 @@ class NotFound(StorageError):
 
 class AccessDenied(StorageError):
     """No credentials were found, or they do not allow the call."""
+
+
+class UnknownLocation(StorageError):
+    """Nobody says in which region a bucket is, and nothing is guessed."""
 
 
 class StoreUnavailable(StorageError):
@@ -180,6 +191,12 @@ class MemoryExhausted(RunError):
 
 class CommitConflict(RunError):
     """Other writers kept winning the race for the next version."""
+
+
+class PriceListFailed(HeadwaterError):
+    """A cloud's prices could not be read whole; the tables are as they were."""
+
+    retry: ClassVar[Retry] = "later"
 
 
 class MissingDependency(HeadwaterError):

@@ -84,6 +84,22 @@ class Status(StrEnum):
     INTERRUPTED = "interrupted"
 
 
+class Cloud(StrEnum):
+    """Who sells machines and keeps objects."""
+
+    AWS = "aws"
+    GCP = "gcp"
+    AZURE = "azure"
+
+
+class Market(StrEnum):
+    """How a machine is sold."""
+
+    ON_DEMAND = "on demand"
+    SPOT = "spot"
+    """Cheaper, and taken back by its cloud at any time."""
+
+
 class Device(StrEnum):
     """What a worker computes on."""
 
@@ -360,6 +376,38 @@ class LaunchTry:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """Bytes that leave a region.
+
+    Attributes:
+        to: Kind of destination, as clouds bill it: ``internet``, ``other region`` and such.
+    """
+
+    cloud: Cloud
+    to: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a run was planned to be, and what that was to cost and take.
+
+    Attributes:
+        usd: US dollars: what was expected, and what one run in ten exceeds; ``None`` where it
+            could not be known.
+        seconds: Likewise.
+        why: Why there.
+        moved: Bytes that leave a region for it; their price depends on the month's sum.
+    """
+
+    where: str
+    usd: tuple[float, float] | None = None
+    seconds: tuple[float, float] | None = None
+    why: str = ""
+    moved: tuple[Moved, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class InputSummary:
     """What a receipt says of one input.
 
@@ -394,6 +442,8 @@ class RunReceipt:
         drift: What was widened so that files, or the rows and their table, agree; a line each.
         bad_rows: Rows of text that could not be read and were left out.
         aside: Address of the file that keeps them; empty where none does.
+        placement: Where it was planned to run, and for how much; ``None`` where it was refused
+            before, or was done already.
     """
 
     run_id: str
@@ -433,6 +483,7 @@ class RunReceipt:
     drift: tuple[str, ...] = ()
     bad_rows: int = 0
     aside: str = ""
+    placement: Placement | None = None
     version: int = RECEIPT_VERSION
 
     @property

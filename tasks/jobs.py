@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
 from types import CodeType, ModuleType
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import polars as pl
 
@@ -48,12 +48,16 @@ _DECLARED = "__headwater_scope__"
 
 Frames = Literal["polars", "dask"]
 
+Apart = Literal["federate", "scatter", "semi-join"]
+"""Ways to work on inputs in several places without bringing all bytes to one."""
+
 
 def job(
     *,
     scope: Literal["rows", "key", "whole"] | None = None,
     keys: Sequence[str] = (),
     frames: Frames = "polars",
+    strategies: Sequence[Apart] = (),
 ) -> Callable[[F], F]:
     """Declares which rows a job has to see together, and what kind of frames it takes.
 
@@ -64,8 +68,11 @@ def job(
         keys: With ``key``: the columns of the source whose equal values make a key.
         frames: ``dask`` for a job from ``dask.dataframe.DataFrame`` to the same, side tables too.
             It is over the whole input by nature, so it has no other scope.
+        strategies: What else than bringing all inputs to one place gives the same result. Plans
+            show what it would cost; no run follows it yet.
 
     Raises:
+        UnknownName: A strategy that does not exist.
         InvalidRequest: Keys are given without scope ``key``, or not with it, or a scope is given
             for frames of Dask.
 
@@ -85,7 +92,15 @@ def job(
             f"@job(scope='{scope or 'rows'}') " + ("takes no keys" if names else "names no keys"),
             hint="write @job(scope='key', keys=['column', ...])",
         )
-    declared = _Declared(Scope.WHOLE if frames == "dask" else Scope(scope or "rows"), names, frames)
+    for strategy in strategies:
+        if strategy not in get_args(Apart):
+            raise UnknownName.of("strategy", strategy, get_args(Apart))
+    declared = _Declared(
+        Scope.WHOLE if frames == "dask" else Scope(scope or "rows"),
+        names,
+        frames,
+        tuple(strategies),
+    )
 
     def declare(function: F) -> F:
         setattr(function, _DECLARED, declared)
@@ -101,6 +116,7 @@ class _Declared:
     scope: Scope = Scope.ROWS
     keys: tuple[str, ...] = ()
     frames: Frames = "polars"
+    strategies: tuple[Apart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +141,7 @@ class Job:
         scope: Which rows the function has to see together.
         keys: Columns of the source that make a key, for scope ``key``.
         frames: What kind of frames the function takes and gives.
+        strategies: What else than bringing all inputs to one place gives the same result.
     """
 
     spec: str
@@ -134,6 +151,7 @@ class Job:
     scope: Scope = Scope.ROWS
     keys: tuple[str, ...] = ()
     frames: Frames = "polars"
+    strategies: tuple[Apart, ...] = ()
 
     @property
     def name(self) -> str:
@@ -241,6 +259,7 @@ def find_job(spec: str, *, folder: Path) -> Job:
         declared.scope,
         declared.keys,
         declared.frames,
+        declared.strategies,
     )
 
 

@@ -12,7 +12,7 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from headwater.infra.errors import MemoryExhausted, MissingDependency
+from headwater.infra.errors import InvalidRequest, MemoryExhausted, MissingDependency
 from headwater.infra.gpu import GpuProbe
 from headwater.infra.models import Candidate, Device, Plan, Rejection
 from headwater.infra.profiles import ClusterProfile
@@ -45,9 +45,16 @@ def local_plan(profile: ClusterProfile, gpu_probe: GpuProbe) -> Plan:
     """Where on this machine the profile's work runs.
 
     Raises:
+        InvalidRequest: The profile is for another launcher.
         MissingDependency: The profile requires a GPU and none passed the probe.
     """
     settings = profile.cluster
+    if settings.launcher != "local":
+        raise InvalidRequest(
+            f"cluster profile '{profile.name}' is for the launcher '{settings.launcher}', which"
+            " cannot start machines yet",
+            hint="take the profile 'local', which runs on this machine",
+        )
     rejected: list[Rejection] = []
     if settings.gpu != "never":
         report = gpu_probe()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 from fsspec.utils import glob_translate
 
@@ -16,6 +17,7 @@ from headwater.infra.errors import AccessDenied, NotFound, UnknownName, Unsuppor
 from headwater.infra.models import DataRef, Format
 from headwater.infra.storage.datasets import LOG_FOLDER
 from headwater.infra.storage.filesystems.protocol import Filesystem
+from headwater.infra.storage.retries import threads
 from headwater.infra.storage.staging import CODECS
 from headwater.infra.storage.uris import Uri
 
@@ -29,6 +31,12 @@ SUFFIXES = {
     ".json": Format.JSONL,
 }
 COMPRESSED = tuple(CODECS)
+
+LISTERS = 16
+"""Folders that are listed together."""
+
+_ANY_VALUE = re.compile(r"([^*?\[]*=)?\*")
+"""A step of a pattern that leaves no folder out, where each names a value of one column."""
 
 
 def stat_or_none(fs: Filesystem, uri: Uri) -> DataRef | None:
@@ -59,7 +67,9 @@ def not_found(fs: Filesystem, uri: Uri) -> NotFound:
 def matching(fs: Filesystem, uri: Uri, root: Uri) -> list[DataRef]:
     """The files that the pattern ``uri`` means; markers only where it spells their beginning."""
     pattern = re.compile(glob_translate(uri.key))
-    refs = list(fs.list(root))
+    folders = _pruned(fs, uri, root)
+    with threads(LISTERS) as pool:
+        refs = [ref for listed in pool.map(lambda f: list(fs.list(f)), folders) for ref in listed]
     found = [ref for ref in refs if pattern.match(Uri.parse(ref.uri).key)]
     require_no_table_inside(uri, refs, found)
     if not any(step.startswith(("_", ".")) for step in root.relative(uri).split("/")):
@@ -72,11 +82,44 @@ def matching(fs: Filesystem, uri: Uri, root: Uri) -> list[DataRef]:
     return found
 
 
+def _pruned(fs: Filesystem, uri: Uri, root: Uri) -> list[Uri]:
+    """Folders below which all is that ``uri`` may match: its own steps leave the others out.
+
+    One flat listing is cheaper than one for each folder, so it goes down only as far as a step
+    can leave folders out: ``year=*/month=07/*`` asks for the names of the years and then lists
+    each year's July, while ``year=*/month=*/*`` is one listing.
+    """
+    steps = root.relative(uri).split("/")[:-1]
+    if "" in steps or any("**" in step for step in steps):
+        steps = list(takewhile(lambda step: step and "**" not in step, steps))
+    while steps and _ANY_VALUE.fullmatch(steps[-1]):
+        steps.pop()
+    folders = [root]
+    for step in steps:
+        wanted = re.compile(glob_translate(step))
+        with threads(LISTERS) as pool:
+            found = list(pool.map(fs.folders, folders))
+        tables = [f for f, names in zip(folders, found, strict=True) if LOG_FOLDER in names]
+        _require_no_tables(uri, [str(table) for table in tables])
+        folders = [
+            folder / name
+            for folder, names in zip(folders, found, strict=True)
+            for name in names
+            if wanted.match(name)
+        ]
+    return folders
+
+
 def require_no_table_inside(uri: Uri, listed: Sequence[DataRef], wanted: Sequence[DataRef]) -> None:
     """Refuse ``wanted`` files that belong to a table, as ``listed`` logs tell."""
     inside = f"/{LOG_FOLDER}/"
     roots = {ref.uri.split(inside)[0] for ref in listed if inside in ref.uri}
-    tables = sorted(r for r in roots if any(ref.uri.startswith(f"{r}/") for ref in wanted))
+    _require_no_tables(
+        uri, sorted(r for r in roots if any(ref.uri.startswith(f"{r}/") for ref in wanted))
+    )
+
+
+def _require_no_tables(uri: Uri, tables: Sequence[str]) -> None:
     if tables:
         names = ", ".join(Uri.parse(t).display for t in tables[:3])
         raise UnsupportedData(

@@ -41,6 +41,34 @@ def help_seconds() -> Result:
     )
 
 
+LOAD_CATALOG = """
+import time, csv, headwater.infra.errors, headwater.infra.models
+begun = time.perf_counter()
+from headwater.infra.catalog.tables import load_catalog
+from headwater.infra.catalog.files import PACKAGED
+load_catalog()
+loaded = time.perf_counter()
+for path in PACKAGED.glob("*.csv"):
+    with path.open(newline="") as file:
+        list(csv.reader(file))
+print(loaded - begun, time.perf_counter() - loaded)
+"""
+
+
+def catalog_load() -> Result:
+    """All packaged prices in a fresh process, with the import of what reads them."""
+    took = [run([sys.executable, "-c", LOAD_CATALOG]).split() for _ in range(ROUNDS + 1)][1:]
+    loads, reads = ([float(pair[i]) for pair in took] for i in (0, 1))
+    return Result(
+        "catalog_load",
+        "from the import of the catalog to all prices in a fresh process",
+        statistics.median(loads),
+        "s",
+        0.05,
+        {"headwater": statistics.median(loads), "csv.reader": statistics.median(reads)},
+    )
+
+
 def prefect_overhead() -> Result:
     """A small run on a running Prefect server against the same steps without Prefect."""
     with small_input() as (source, tmp), prefect_server() as url:

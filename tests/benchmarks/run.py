@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 
-from tests.benchmarks import command, kernels, reads, transfers
+from tests.benchmarks import command, kernels, planning, reads, transfers
 from tests.benchmarks.measure import HERE, Result
 
 RESULTS = HERE / "results.json"
@@ -47,6 +47,7 @@ def main(only: str) -> None:
 
 BENCHMARKS: dict[str, Callable[[], Result | tuple[Result, ...]]] = {
     "help": command.help_seconds,
+    "catalog_load": command.catalog_load,
     "filter_derive_write": partial(kernels.filter_derive_write, 1),
     "filter_derive_write_16_files": partial(kernels.filter_derive_write, 16),
     "tpch_q1": partial(kernels.tpch, "q1"),
@@ -70,6 +71,9 @@ BENCHMARKS: dict[str, Callable[[], Result | tuple[Result, ...]]] = {
         for one, other in transfers.PAIRS
         for size in transfers.SIZES
     },
+    "planning_1500": partial(planning.planning, 1500, 20.0),
+    "planning_94000": partial(planning.planning, 94_000, 100.0),
+    "data_blind": planning.data_blind,
 }
 
 

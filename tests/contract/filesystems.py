@@ -158,6 +158,16 @@ class FilesystemContract:
         assert names(fs, root / "raw") == ["a"]
         assert list(fs.list(replace(root, key=f"{root.key}/raw/"))) == list(fs.list(root / "raw"))
 
+    def test_folders_are_those_directly_below(self, fs: Filesystem, root: Uri) -> None:
+        inside = ("50%=#/x", "a-b/x", "a/b/c/x", "year=2013/month=7/x", "[x]*/x", "file")
+        for name in inside:
+            fs.write(root / name, b"x")
+
+        assert sorted(fs.folders(root)) == sorted({n.split("/")[0] for n in inside if "/" in n})
+        assert list(fs.folders(root / "a")) == ["b"]
+        assert list(fs.folders(root / "a/b/c")) == []
+        assert list(fs.folders(root / "nothing")) == []
+
     def test_listing_of_nothing_is_empty(self, fs: Filesystem, root: Uri) -> None:
         assert list(fs.list(root / "nothing")) == []
 
@@ -383,10 +393,21 @@ class ObjectStoreContract(FilesystemContract):
 
         assert names(fs, root) == written
 
+    def test_folders_are_found_on_all_pages(
+        self, fs: ObjectStore, root: Uri, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(fs, "page_size", 3)
+        written = [f"{number:02}" for number in range(7)]
+        for name in written:
+            fs.write(root / name / "x", b"x")
+
+        assert list(fs.folders(root)) == written
+
     def test_a_missing_bucket_is_named(self, fs: Filesystem, missing_place: Uri) -> None:
         for call in (
             lambda: fs.stat(missing_place),
             lambda: list(fs.list(missing_place)),
+            lambda: fs.folders(missing_place),
             lambda: fs.write(missing_place, b"x"),
             lambda: fs.create(missing_place, b"x"),
             lambda: fs.delete(missing_place),

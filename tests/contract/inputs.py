@@ -150,6 +150,19 @@ class InputContract:
 
         assert rows(root / pattern) == found
 
+    @pytest.mark.parametrize(
+        ("pattern", "found"),
+        [("y=*/m=7/*.parquet", [1, 3]), ("y=201[34]/m=*/*", [3, 4]), ("y=2013/m=?/*", [3])],
+    )
+    def test_a_pattern_of_partition_folders(
+        self, root: Uri, write: Write, rows: Any, pattern: str, found: list[int]
+    ) -> None:
+        names = ["y=2012/m=7", "y=2012/m=8", "y=2013/m=7", "y=2014/m=8"]
+        for number, name in enumerate(names, 1):
+            write(f"{name}/a.parquet", parquet(pl.DataFrame({"n": [number]})))
+
+        assert [row[0] for row in rows(root / pattern)] == found
+
     def test_a_pattern_that_matches_nothing_is_named(self, root: Uri, write: Write) -> None:
         write("a.parquet", parquet())
 

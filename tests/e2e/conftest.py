@@ -175,6 +175,7 @@ def alone(tmp_path: Path) -> Iterator[Cli]:
         "PREFECT_HOME": str(tmp_path / "prefect-home"),
         "HEADWATER_RECEIPTS": str(tmp_path / "receipts"),
         "XDG_CONFIG_HOME": str(tmp_path / "config"),
+        "XDG_DATA_HOME": str(tmp_path / "data"),
         "AWS_EC2_METADATA_DISABLED": "true",
         "COLUMNS": "80",
     }

@@ -152,6 +152,21 @@ def test_another_function_of_the_same_text_has_another_digest(write: Write, fold
     assert one.digest != two.digest
 
 
+def test_a_job_tells_which_other_ways_give_the_same_result(write: Write, folder: Path) -> None:
+    text = (
+        "from headwater.tasks.jobs import job\n\n"
+        "@job(scope='whole', strategies={ways})\n"
+        "def total(frame):\n    return frame.sum()\n"
+    )
+    write("sums.py", text.format(ways=["federate", "semi-join"]))
+    write("odd.py", text.format(ways=["federated"]))
+
+    assert find_job("sums:total", folder=folder).strategies == ("federate", "semi-join")
+    assert COPY.strategies == ()
+    with pytest.raises(InvalidRequest, match="no strategy 'federated'"):
+        find_job("odd:total", folder=folder)
+
+
 def test_an_installed_module_is_not_carried(folder: Path) -> None:
     job = find_job("headwater.tasks.jobs:copy", folder=folder)
 

@@ -120,6 +120,12 @@ def test_wheel_holds_profiles_and_type_markers(wheel_files: set[str]) -> None:
     assert "headwater/profiles/local.toml" in wheel_files
 
 
+def test_wheel_holds_the_tables_of_prices(wheel_files: set[str]) -> None:
+    tables = {f"headwater/{p.relative_to(ROOT)}" for p in ROOT.glob("infra/catalog/data/*.csv")}
+    assert len(tables) == 5
+    assert tables - wheel_files == set()
+
+
 def test_wheel_installs_headwater_and_nothing_else(wheel_files: set[str]) -> None:
     top = {name.split("/")[0] for name in wheel_files}
     assert {name for name in top if not name.endswith(".dist-info")} == {"headwater"}

@@ -31,6 +31,7 @@ from headwater.infra.storage.filesystems.objects import (
     WRITER_KEY,
     Action,
     Failure,
+    Home,
     Kind,
     ObjectStore,
     bytes_of_part,
@@ -40,7 +41,7 @@ from headwater.infra.storage.filesystems.streams import Stored, Stream, crc32c_o
 from headwater.infra.storage.uris import Scheme, Uri
 from headwater.infra.units import GIB, MIB
 
-AMAZON_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
+AMAZON_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".api.aws")
 """Ends of the host names of Amazon's own endpoints."""
 
 DEFAULT_REGION = "us-east-1"
@@ -52,6 +53,9 @@ COPY_PART_BYTES = 256 * MIB
 """Larger ones are copied in ranges of this size, which S3 copies side by side."""
 
 COPIES_AT_ONCE = 16
+
+OLD_NAMES = {None: DEFAULT_REGION, "": DEFAULT_REGION, "EU": "eu-west-1"}
+"""What GetBucketLocation says of buckets that are older than its names of regions."""
 
 CODES = {
     "NoSuchBucket": Kind.NO_BUCKET,
@@ -97,6 +101,7 @@ RIGHTS = {
     Action.CLOCK: "s3:ListBucket",
     Action.UPLOADS: "s3:ListBucketMultipartUploads",
     Action.ABORT: "s3:AbortMultipartUpload",
+    Action.LOCATE: "s3:GetBucketLocation",
 }
 """The action of a policy that allows each of ours."""
 
@@ -208,6 +213,8 @@ class S3(ObjectStore):
         """See ``ObjectStore.right_to``."""
         bucket = f"arn:aws:s3:::{uri.bucket}"
         right = RIGHTS[action]
+        if action is Action.LOCATE:
+            return f"{right} or s3:ListBucket on {bucket}"
         if right in ("s3:ListBucket", "s3:ListBucketMultipartUploads"):
             return f"{right} on {bucket}"
         granted = f"{right} on {bucket}/*"
@@ -217,10 +224,15 @@ class S3(ObjectStore):
         return granted
 
     async def _call(self, method: str, uri: Uri, **arguments: Any) -> dict[str, Any]:
-        client = await self._fs.set_session()
-        self._endpoint = client.meta.endpoint_url
+        await self._connect()
         answer: dict[str, Any] = await self._fs._call_s3(method, Bucket=uri.bucket, **arguments)
         return answer
+
+    async def _connect(self) -> str:
+        """The region that the client is set to; ``endpoint`` is known from then on."""
+        client = await self._fs.set_session()
+        self._endpoint = client.meta.endpoint_url
+        return str(client.meta.region_name)
 
     async def _renew(self) -> None:
         await self._fs.set_session(refresh=True)
@@ -245,6 +257,19 @@ class S3(ObjectStore):
             for row in answer.get("Contents", ())
         ]
         return refs, answer.get("NextContinuationToken", "")
+
+    async def _folder_page(self, bucket: Uri, prefix: str, token: str) -> tuple[Sequence[str], str]:
+        following = {"ContinuationToken": token} if token else {}
+        answer = await self._call(
+            "list_objects_v2",
+            bucket,
+            Prefix=prefix,
+            Delimiter="/",
+            MaxKeys=self.page_size,
+            **following,
+        )
+        names = [row["Prefix"] for row in answer.get("CommonPrefixes", ())]
+        return names, answer.get("NextContinuationToken", "")
 
     async def _get(self, uri: Uri, version: str, start: int, end: int | None) -> bytes:
         arguments: dict[str, str] = {}
@@ -429,24 +454,38 @@ class S3(ObjectStore):
         return options
 
     async def _region(self, uri: Uri) -> str:
-        """Where the bucket is: S3 says it also in answers that refuse the call."""
+        """Where the bucket is, or else the region that the client is set to."""
         if uri.bucket not in self._regions:
-            client = await self._fs.set_session()
-            answer: dict[str, Any]
-            try:
-                answer = await self._call("head_bucket", uri)
-            except OSError as exc:
-                failure = self.classify(exc)
-                if failure.kind is Kind.NO_KEY:
-                    raise _missing_bucket(failure.said) from exc
-                if not isinstance(exc.__cause__, boto.ClientError):
-                    raise
-                answer = {**exc.__cause__.response}
-            headers = answer["ResponseMetadata"].get("HTTPHeaders", {})
-            own = client.meta.region_name
-            said = headers.get("x-amz-bucket-region", "" if own == "aws-global" else own)
-            self._regions[uri.bucket] = said or DEFAULT_REGION
-        return self._regions[uri.bucket]
+            said = await self._region_header(uri)
+            own = await self._connect()
+            self._regions[uri.bucket] = said or ("" if own == "aws-global" else own)
+        return self._regions[uri.bucket] or DEFAULT_REGION
+
+    async def _region_header(self, uri: Uri) -> str:
+        """What S3 says of the bucket's region, also where it refuses the call; empty if nothing."""
+        answer: dict[str, Any]
+        try:
+            answer = await self._call("head_bucket", uri)
+        except OSError as exc:
+            failure = self.classify(exc)
+            if failure.kind is Kind.NO_KEY:
+                raise _missing_bucket(failure.said) from exc
+            if not isinstance(exc.__cause__, boto.ClientError):
+                raise
+            answer = {**exc.__cause__.response}
+        headers = answer["ResponseMetadata"].get("HTTPHeaders", {})
+        return str(headers.get("x-amz-bucket-region", ""))
+
+    async def _is_clouds_own(self) -> bool:
+        await self._connect()
+        return _is_amazon(self.endpoint)
+
+    async def _home(self, uri: Uri) -> Home:
+        if said := await self._region_header(uri):
+            return Home(frozenset({said}), "HeadBucket")
+        answer = await self._call("get_bucket_location", uri)
+        named = answer.get("LocationConstraint")
+        return Home(frozenset({OLD_NAMES.get(named, str(named))}), "GetBucketLocation")
 
 
 def _classify_answer(error: boto.ClientError) -> Failure:

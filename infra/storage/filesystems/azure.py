@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import fsspec.asyn
@@ -29,6 +30,11 @@ from azure.storage.blob.aio import BlobClient, BlobServiceClient, ContainerClien
 
 from headwater.infra.errors import AccessDenied, StorageError
 from headwater.infra.models import DataRef
+from headwater.infra.storage.filesystems.azure_management import (
+    ManagementRefused,
+    find_account,
+    manager_of,
+)
 from headwater.infra.storage.filesystems.objects import (
     ANSWER_SECONDS,
     CONNECT_SECONDS,
@@ -36,6 +42,7 @@ from headwater.infra.storage.filesystems.objects import (
     WRITER_KEY,
     Action,
     Failure,
+    Home,
     Kind,
     ObjectStore,
     writing,
@@ -44,6 +51,14 @@ from headwater.infra.storage.filesystems.streams import Stored, Stream
 from headwater.infra.storage.retries import count_retry
 from headwater.infra.storage.uris import Scheme, Uri
 from headwater.infra.units import MIB
+
+AZURE_DOMAINS = (
+    ".core.windows.net",
+    ".core.usgovcloudapi.net",
+    ".core.chinacloudapi.cn",
+    ".storage.azure.net",
+)
+"""Ends of the host names of Azure's own endpoints."""
 
 STORAGE_SCOPE = "https://storage.azure.com/.default"
 
@@ -88,6 +103,7 @@ RIGHTS = {
     Action.COPY: (CONTRIBUTOR, "rcw"),
     Action.DELETE: (CONTRIBUTOR, "d"),
     Action.CLOCK: (READER, "l"),
+    Action.LOCATE: (READER, "l"),
 }
 """The least role that allows each of our actions, and its letters in a shared access signature."""
 
@@ -179,6 +195,13 @@ class Azure(ObjectStore):
                 if status >= 500:
                     return Failure(Kind.BUSY, said)
                 return Failure(STATUSES.get(status, Kind.OTHER), said)
+            case ManagementRefused():
+                kind = STATUSES.get(error.status, Kind.BUSY if error.status >= 500 else Kind.OTHER)
+                return Failure(kind, str(error))
+            case aiohttp.ClientConnectorError():
+                return Failure(Kind.NO_CONNECTION, type(error).__name__)
+            case aiohttp.ClientError() | TimeoutError():
+                return Failure(Kind.BUSY, f"the answer was cut ({type(error).__name__})")
             case core.ServiceRequestError() if not _is_dropped(error):
                 return Failure(Kind.NO_CONNECTION, type(error).__name__)
             case core.ServiceResponseTimeoutError():
@@ -192,6 +215,8 @@ class Azure(ObjectStore):
 
     def right_to(self, action: Action, uri: Uri) -> str:
         """See ``ObjectStore.right_to``."""
+        if action is Action.LOCATE:
+            return f"the role 'Reader' on the storage account {self._access.account}"
         role, letters = RIGHTS[action]
         return f"the role '{role}' (in a SAS: sp={letters}) on the container {uri.bucket}"
 
@@ -225,6 +250,42 @@ class Azure(ObjectStore):
             if not _is_folder(row.metadata)
         ]
         return refs, getattr(pages, "continuation_token", None) or ""
+
+    async def _folder_page(self, bucket: Uri, prefix: str, token: str) -> tuple[Sequence[str], str]:
+        pages = (
+            self._container(bucket)
+            .walk_blobs(name_starts_with=prefix, results_per_page=self.page_size)
+            .by_page(token or None)
+        )
+        # A name that ends in a slash is a folder, or the marker of one.
+        names = {str(row.name) async for row in await anext(pages) if row.name.endswith("/")}
+        return sorted(names - {prefix}), getattr(pages, "continuation_token", None) or ""
+
+    async def _is_clouds_own(self) -> bool:
+        return (urlsplit(self.endpoint).hostname or "").endswith(AZURE_DOMAINS)
+
+    async def _home(self, uri: Uri) -> Home:
+        # All containers of an account are where it is.
+        manager = manager_of(self.endpoint)
+        try:
+            async with DefaultAzureCredential() as credential:
+                token = (await credential.get_token(f"{manager}/.default")).token
+        except core.ClientAuthenticationError as exc:
+            raise AccessDenied(
+                f"Azure tells where the storage account '{self._access.account}' is to those who"
+                " are logged in, and takes no account key or signature for it",
+                hint=f"log in (az login, or AZURE_CLIENT_ID and the like), with"
+                f" {self.right_to(Action.LOCATE, uri)}",
+            ) from exc
+        found = await find_account(manager, token, self._access.account)
+        if found is None:
+            raise AccessDenied(
+                f"no storage account '{self._access.account}' is among those that Azure shows to"
+                " this login",
+                hint=f"grant {self.right_to(Action.LOCATE, uri)}",
+            )
+        copied = f", copied to {found.secondary}" if found.secondary else ""
+        return Home(frozenset({found.region}), f"Resource Graph{copied}")
 
     async def _get(self, uri: Uri, version: str, start: int, end: int | None) -> bytes:
         # Objects that are stored compressed come as they are stored.

@@ -20,14 +20,16 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import fsspec.asyn
 import requests
 from google.auth import exceptions as auth
 
-from headwater.infra.errors import AccessDenied, StoreUnavailable
-from headwater.infra.models import DataRef
+from headwater.infra.errors import AccessDenied, StoreUnavailable, UnknownLocation
+from headwater.infra.models import Cloud, DataRef
+from headwater.infra.regions import REGIONS
 from headwater.infra.storage.filesystems.objects import (
     ANSWER_SECONDS,
     BUSY_TRIES,
@@ -36,6 +38,7 @@ from headwater.infra.storage.filesystems.objects import (
     WRITER_KEY,
     Action,
     Failure,
+    Home,
     Kind,
     ObjectStore,
     safe_endpoint,
@@ -53,6 +56,23 @@ from gcsfs.core import GCSFileSystem
 from gcsfs.retry import HttpError
 
 GOOGLE_ENDPOINT = "https://storage.googleapis.com"
+GOOGLE_DOMAIN = ".googleapis.com"
+
+PAIRS = {
+    "ASIA1": ("asia-northeast1", "asia-northeast2"),
+    "EUR4": ("europe-north1", "europe-west4"),
+    "EUR5": ("europe-west1", "europe-west2"),
+    "EUR7": ("europe-west2", "europe-west3"),
+    "EUR8": ("europe-west3", "europe-west6"),
+    "NAM4": ("us-central1", "us-east1"),
+}
+"""The dual-regions that Google has named; all others say which two they are."""
+
+GROUPS = {"ASIA": "asia-", "EU": "europe-", "US": "us-"}
+"""Start of the names of the regions in each multi-region."""
+
+NOT_IN_EU = frozenset({"europe-west2", "europe-west6"})
+"""London and Zurich: their names begin alike, and no object of the multi-region EU is there."""
 
 STATUSES = {
     400: Kind.INVALID,
@@ -69,6 +89,7 @@ PIECE_BYTES = 256 * KIB
 """How much of an upload is handed to a connection at a time."""
 
 _OF_OBJECT = re.compile(r"\bb/[^/]+/o/")
+_ZONE = re.compile(r"-[a-z]$")
 _PERSISTED = re.compile(r"bytes=0-(\d+)")
 
 
@@ -82,6 +103,7 @@ RIGHTS = {
     Action.COPY: "storage.objects.create and .delete (in the role Storage Object User)",
     Action.DELETE: "storage.objects.delete (in the role Storage Object User)",
     Action.CLOCK: "storage.objects.list (in the role Storage Object Viewer)",
+    Action.LOCATE: "storage.buckets.get, or storage.objects.list (in Storage Object Viewer),",
 }
 """The permission that allows each of our actions, and the least role that has it."""
 
@@ -245,6 +267,35 @@ class Gcs(ObjectStore):
             _ref(Uri(Scheme.GCS, bucket.bucket, row["name"]), row) for row in page.get("items", ())
         ]
         return refs, page.get("nextPageToken", "")
+
+    async def _folder_page(self, bucket: Uri, prefix: str, token: str) -> tuple[Sequence[str], str]:
+        parameters = {
+            "prefix": prefix,
+            "delimiter": "/",
+            "maxResults": str(self.page_size),
+            "fields": "nextPageToken,prefixes",
+        }
+        if token:
+            parameters["pageToken"] = token
+        _, _, body = await self._ask("GET", "b/{}/o", bucket.bucket, parameters=parameters)
+        page = json.loads(body)
+        return page.get("prefixes", ()), page.get("nextPageToken", "")
+
+    async def _is_clouds_own(self) -> bool:
+        return (urlsplit(self.endpoint).hostname or "").endswith(GOOGLE_DOMAIN)
+
+    async def _home(self, uri: Uri) -> Home:
+        parameters = {"fields": "location,locationType,customPlacementConfig"}
+        try:
+            _, _, body = await self._ask("GET", "b/{}", uri.bucket, parameters=parameters)
+            asked = "buckets.get"
+        except Exception as exc:
+            if self.classify(exc).kind not in (Kind.DENIED, Kind.NO_CREDENTIALS):
+                raise
+            # Who may list the objects may ask for the layout, which says where the bucket is, too.
+            _, _, body = await self._ask("GET", "b/{}/storageLayout", uri.bucket)
+            asked = "storageLayout"
+        return home_of(json.loads(body), asked)
 
     async def _get(self, uri: Uri, version: str, start: int, end: int | None) -> bytes:
         headers = {"Accept-Encoding": "gzip"}
@@ -430,6 +481,28 @@ def _stored(uri: Uri, row: Mapping[str, Any]) -> Stored:
 
 def _condition(replacing: str | None) -> dict[str, str]:
     return {} if replacing is None else {"ifGenerationMatch": replacing or "0"}
+
+
+def home_of(answer: Mapping[str, Any], asked: str) -> Home:
+    """Where the bucket is, by the ``answer`` to ``buckets.get`` or ``storageLayout``.
+
+    Raises:
+        UnknownLocation: It names a group of regions that is not known.
+    """
+    location, kind = str(answer["location"]), str(answer.get("locationType") or "region")
+    placed = answer.get("customPlacementConfig", {}).get("dataLocations", ())
+    if placed and kind != "zone":
+        regions = frozenset(name.lower() for name in placed)
+    elif kind in ("region", "zone"):
+        regions = frozenset({_ZONE.sub("", location.lower())})
+    elif location in PAIRS:
+        regions = frozenset(PAIRS[location])
+    elif location in GROUPS:
+        named = (r for r in REGIONS[Cloud.GCP] if r.startswith(GROUPS[location]))
+        regions = frozenset(named) - NOT_IN_EU
+    else:
+        raise UnknownLocation(f"{asked} says {kind} '{location}', whose regions are not known here")
+    return Home(regions, asked if kind == "region" else f"{asked}: {kind} {location}")
 
 
 def _text(said: str | bytes) -> str:

@@ -78,6 +78,14 @@ class Local:
             above = frozenset({_identity(folder.path.stat())})
         yield from self._below(folder.path, above)
 
+    def folders(self, folder: Uri) -> Sequence[str]:
+        """See ``Filesystem.folders``; links are followed."""
+        with _ours("list", folder):
+            if not folder.path.is_dir():
+                return ()
+            with os.scandir(folder.path) as entries:
+                return sorted((e.name for e in entries if e.is_dir()), key=lambda n: f"{n}/")
+
     def _below(self, folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[DataRef]:
         uri = Uri(Scheme.FILE, "", str(folder))
         with _ours("list", uri), os.scandir(folder) as entries:

@@ -107,6 +107,7 @@ class Action(StrEnum):
     CLOCK = "ask for the time of"
     UPLOADS = "list unfinished uploads to"
     ABORT = "end an unfinished upload to"
+    LOCATE = "ask for the region of"
 
 
 class Kind(Enum):
@@ -136,6 +137,19 @@ class Failure:
 
     kind: Kind
     said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where a bucket is, as its cloud says.
+
+    Attributes:
+        regions: One, or all in which a bucket of several regions keeps its objects.
+        said_by: The call that told it, and what it said beside the regions.
+    """
+
+    regions: frozenset[str]
+    said_by: str
 
 
 class AlreadyThere(StorageError):
@@ -195,6 +209,18 @@ class ObjectStore(ABC):
     @abstractmethod
     async def _page(self, bucket: Uri, prefix: str, token: str) -> tuple[Sequence[DataRef], str]:
         """Up to ``page_size`` objects, and the token of the next page or nothing."""
+
+    @abstractmethod
+    async def _folder_page(self, bucket: Uri, prefix: str, token: str) -> tuple[Sequence[str], str]:
+        """Prefixes of the folders directly below ``prefix``, and the token of the next page."""
+
+    @abstractmethod
+    async def _is_clouds_own(self) -> bool:
+        """Whether the endpoint is one of the cloud's own."""
+
+    @abstractmethod
+    async def _home(self, uri: Uri) -> Home:
+        """Where the bucket is, asked from the cloud."""
 
     @abstractmethod
     async def _get(self, uri: Uri, version: str, start: int, end: int | None) -> bytes:
@@ -265,6 +291,35 @@ class ObjectStore(ABC):
             yield from (ref for ref in refs if not ref.uri.endswith("/"))
             if not token:
                 return
+
+    def folders(self, folder: Uri) -> Sequence[str]:
+        """See ``Filesystem.folders``."""
+        prefix = folder.key if folder.is_folder_like else f"{folder.key}/"
+        found: list[str] = []
+        token = ""
+        while True:
+            ask = partial(self._folder_page, folder, prefix, token)
+            names, token = self._run(Action.LIST, folder, ask)
+            found += [name.removeprefix(prefix).removesuffix("/") for name in names]
+            if not token:
+                return found
+
+    def is_clouds_own(self, uri: Uri) -> bool:
+        """Whether the endpoint is the cloud's own, and not another store's that speaks alike.
+
+        Only then a bucket is where ``home`` says: any other store may answer as it likes.
+        """
+        return self._run(Action.LOCATE, uri, self._is_clouds_own)
+
+    def home(self, uri: Uri) -> Home:
+        """Where the bucket of ``uri`` is, asked from its cloud.
+
+        Raises:
+            AccessDenied: The call is refused; the message names what has to be granted.
+            NotFound: The bucket does not exist.
+            UnknownLocation: The answer names a group of regions that is not known.
+        """
+        return self._run(Action.LOCATE, uri, partial(self._home, uri))
 
     def read(self, ref: DataRef, start: int = 0, end: int | None = None) -> bytes:
         """See ``Filesystem.read``."""

@@ -48,6 +48,16 @@ class Filesystem(Protocol):
         """
         ...
 
+    def folders(self, folder: Uri) -> Sequence[str]:
+        """Names of the folders directly below ``folder``, in order; nothing deeper is listed.
+
+        Always asked anew. Empty when nothing is there.
+
+        Raises:
+            NotFound: The bucket does not exist.
+        """
+        ...
+
     def read(self, ref: DataRef, start: int = 0, end: int | None = None) -> bytes:
         """Bytes ``[start, end)`` of the pinned version.
 
