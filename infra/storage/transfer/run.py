@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 
-from headwater.infra.errors import DamagedCopy, NotFound
+from headwater.infra.errors import DamagedCopy, NotFound, TargetExists
 from headwater.infra.models import DataRef
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.filesystems.streams import DigestedStream, Stopper, Stored
@@ -197,7 +197,7 @@ class _Run:
     def _copied(self, copy: Copy) -> Copied:
         if self._plan.inside:
             origin = stated(copy.ref)
-            stored = self._source.copy(copy.ref, copy.target, replacing=copy.replacing)
+            stored = self._copy_inside(copy)
             if stored is not None:
                 return self._copied_by_store(copy, origin, stored)
         with self._source.reading(copy.ref) as read:
@@ -212,6 +212,16 @@ class _Run:
         else:
             self._require(copy, stored, sent, stored.crc32c == sent.crc32c)
         return self._row(copy, stored.ref, sent, checked)
+
+    def _copy_inside(self, copy: Copy) -> Stored | None:
+        try:
+            return self._source.copy(copy.ref, copy.target, replacing=copy.replacing)
+        except TargetExists:
+            # Where the answer to a try was lost, what is there now is what it has made.
+            there = self._target.stat(copy.target)
+            if contents.common_digest(copy.ref, there) is None:
+                raise
+            return Stored(there, self._target.checksum(there))
 
     def _copied_by_store(self, copy: Copy, origin: Digest | None, stored: Stored) -> Copied:
         """Check a copy whose bytes never came here."""
