@@ -79,7 +79,7 @@ def run_transfer(plan: TransferPlan, on_progress: OnProgress = lambda _: None) -
     manifest.load()  # for the pieces that earlier attempts have left
     run = _Run(plan, manifest, on_progress)
     with counting() as retries:
-        if plan.copies or plan.found:
+        if plan.copies or plan.found or manifest.unfinished:
             run.all_steps()
     return TransferReceipt(
         unit=plan.unit,
@@ -123,7 +123,8 @@ class _Run:
 
     def all_steps(self) -> None:
         """Copy all objects and finish the manifest."""
-        self._manifest.begin()
+        if self._plan.copies:
+            self._manifest.begin()
         self._tell()
         remove_leftovers(self._plan, self._manifest.unfinished)
         if self._plan.found:
