@@ -47,6 +47,18 @@ SMALL, LARGE, EMPTY, ODD = "a.csv", "deep/large.bin", "nothing", "odd #1 50% é.
 
 PAIRS = [(one, other) for one in STORES for other in STORES]
 
+QUICK = {
+    ("local", "local"),
+    ("local", "s3"),
+    ("s3", "s3"),
+    ("s3", "gcs"),
+    ("gcs", "gcs"),
+    ("gcs", "azure"),
+    ("azure", "azure"),
+    ("azure", "local"),
+}
+"""Each store at each end; the other pairs are for the trials."""
+
 BY_STORE = {("s3", "s3"), ("gcs", "gcs"), ("azure", "azure")}
 
 
@@ -128,7 +140,13 @@ class Script:
         return Fault.NONE
 
 
-@pytest.mark.parametrize(("one", "other"), PAIRS, ids=[f"{a}-to-{b}" for a, b in PAIRS])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param(*pair, marks=() if pair in QUICK else pytest.mark.trial, id="-to-".join(pair))
+        for pair in PAIRS
+    ],
+)
 def test_a_folder_is_copied_checked_and_not_copied_again(
     one: str, other: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
