@@ -591,6 +591,47 @@ def policies_show(profile: Profile = "local", json: Json = False, debug: Debug =
 
 
 @app.command()
+def transfer(
+    source: Annotated[
+        str, typer.Argument(metavar="SRC", help="Object, folder, pattern or table to copy.")
+    ],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="DST", help="Folder to copy to; of one object, also its new address."
+        ),
+    ],
+    version: Annotated[
+        int | None, typer.Option("--version", min=0, help="Of the table. [default: its last]")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace objects that have other content.")
+    ] = False,
+    reread: Annotated[
+        bool,
+        typer.Option(
+            "--reread", help="Read every copy back, also where its store vouches for the bytes."
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell what would be copied.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Copy between any two stores, check every byte, and copy nothing twice."""
+    from headwater.flows.console import Console
+
+    console = Console(json, debug)
+    with console.reporting():
+        from headwater.flows.transfer_command import run_transfer_command
+        from headwater.infra.storage.transfer.models import TransferRequest
+
+        request = TransferRequest(source, target, version, overwrite, reread)
+        run_transfer_command(request, console, dry_run=dry_run)
+
+
+@app.command()
 def doctor(
     uri: Annotated[
         list[str] | None,

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, NoReturn, Protocol, Self
 
 from headwater.infra.errors import HeadwaterError
 from headwater.infra.models import Status
+from headwater.infra.units import human_bytes
 
 if TYPE_CHECKING:
+    from headwater.infra.storage.transfer.run import TransferProgress
     from headwater.tasks.progress import Progress
 
 EXIT_DONE = 0
@@ -45,6 +47,10 @@ class Display(Protocol):
 
     def count(self, done: int, total: int) -> None:
         """So many files are done."""
+        ...
+
+    def copied(self, progress: TransferProgress) -> None:
+        """Some more bytes are copied."""
         ...
 
 
@@ -190,6 +196,12 @@ class _Bar:
     def count(self, done: int, total: int) -> None:
         self._bars.update(self._task, total=total, completed=done, said="files")
 
+    def copied(self, progress: TransferProgress) -> None:
+        said = f"objects, {_of_bytes(progress)}"
+        self._bars.update(
+            self._task, total=progress.objects, completed=progress.objects_done, said=said
+        )
+
 
 class _Lines:
     """A line for each step, and one every few seconds while parts are done."""
@@ -211,9 +223,20 @@ class _Lines:
         if self._is_time():
             self._say(f"{done:,} of {total:,} files done")
 
+    def copied(self, progress: TransferProgress) -> None:
+        if self._is_time():
+            self._say(
+                f"{progress.objects_done:,} of {progress.objects:,} objects copied,"
+                f" {_of_bytes(progress)}"
+            )
+
     def _is_time(self) -> bool:
         now = time.monotonic()
         if now - self._last < PLAIN_SECONDS:
             return False
         self._last = now
         return True
+
+
+def _of_bytes(progress: TransferProgress) -> str:
+    return f"{human_bytes(progress.done_bytes)} of {human_bytes(progress.size_bytes)}"

@@ -12,7 +12,9 @@
     │   ├── AccessDenied      no credentials, or not allowed
     │   ├── UnknownLocation   nobody says in which region a bucket is
     │   ├── StoreUnavailable  the store did not answer, or answered "later"
-    │   └── SourceChanged     an input is no longer the version that was pinned
+    │   ├── SourceChanged     an input is no longer the version that was pinned
+    │   ├── TargetExists      something else is where an object should go
+    │   └── DamagedCopy       a store does not hold the bytes that were sent to it
     ├── DataError             what the bytes say
     │   ├── DamagedFile       not readable as the format it claims to be
     │   ├── UnsupportedData   readable, but not exactly representable; refused by name
@@ -139,6 +141,16 @@ class StoreUnavailable(StorageError):
 
 class SourceChanged(StorageError):
     """An input is no longer the version that was pinned when the run began."""
+
+
+class TargetExists(StorageError):
+    """Something else is where an object should go, and may not be replaced."""
+
+
+class DamagedCopy(StorageError):
+    """A store does not hold the bytes that were sent to it; the copy was removed."""
+
+    retry: ClassVar[Retry] = "later"
 
 
 class DataError(HeadwaterError):

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 
-from tests.benchmarks import command, kernels, planning, reads
+from tests.benchmarks import command, kernels, planning, reads, transfers
 from tests.benchmarks.measure import HERE, Result
 
 RESULTS = HERE / "results.json"
@@ -66,6 +66,11 @@ BENCHMARKS: dict[str, Callable[[], Result | tuple[Result, ...]]] = {
         for whole in (True, False)
     },
     "small_files": reads.small_files,
+    **{
+        f"transfer_{one}_{other}_{size}": partial(transfers.transfer, one, other, size)
+        for one, other in transfers.PAIRS
+        for size in transfers.SIZES
+    },
     "planning_1500": partial(planning.planning, 1500, 20.0),
     "planning_94000": partial(planning.planning, 94_000, 100.0),
     "data_blind": planning.data_blind,

@@ -45,6 +45,8 @@ class Fault(Enum):
     """The request goes no further until the proxy ends, and then it is dropped."""
     HELD_ANSWER = auto()
     """The store does its work, and the answer goes no further."""
+    ALTERED = auto()
+    """The store gets another byte in the middle of what was sent."""
 
 
 STATUSES = {Fault.BUSY: 503, Fault.DENIED: 403, Fault.THROTTLED: 429}
@@ -152,6 +154,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True  # one request each, so that no thread outlives its answer
         body = request_body(self)
         fault = type(self).fault(self.command, self.path)
+        if fault is Fault.ALTERED:
+            middle = len(body) // 2
+            body = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
         if fault in STATUSES:
             self.send_response(STATUSES[fault])
             self.send_header("Content-Length", "0")

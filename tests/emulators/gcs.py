@@ -67,11 +67,12 @@ def fake_gcs_is_installed() -> bool:
 
 
 @contextmanager
-def fake_gcs(log: Path) -> Iterator[FakeGcs]:
+def fake_gcs(log: Path, *, xml: bool = True) -> Iterator[FakeGcs]:
     """A server for as long as the body runs, which keeps its objects in memory.
 
     Args:
         log: Where its output goes.
+        xml: It speaks XML as well, and each of its answers goes through this process.
     """
     port = free_port()
     upstream = f"http://127.0.0.1:{port}"
@@ -79,5 +80,9 @@ def fake_gcs(log: Path) -> Iterator[FakeGcs]:
         command = [str(binary), "-scheme", "http", "-backend", "memory", "-host", "127.0.0.1"]
         command += ["-port", str(port), "-external-url", upstream, "-location", LOCATION]
         command += ["-log-level", "warn"]
-        with server(command, port, log), xml_gateway(upstream) as url:
-            yield FakeGcs(url)
+        with server(command, port, log):
+            if not xml:
+                yield FakeGcs(upstream)
+                return
+            with xml_gateway(upstream) as url:
+                yield FakeGcs(url)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 REGION = "us-east-1"
 
+MODULES = Path(__file__).with_name("moto_modules")
+"""Modules that ``moto`` uses where they are there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Moto:
@@ -80,5 +83,7 @@ def moto(log: Path, *, env: dict[str, str] | None = None) -> Iterator[Moto]:
     """
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with server(command, port, log, env={**os.environ, **(env or {})}):
+    paths = [str(MODULES), *filter(None, [os.environ.get("PYTHONPATH")])]
+    variables = {"PYTHONPATH": os.pathsep.join(paths), **(env or {})}
+    with server(command, port, log, env={**os.environ, **variables}):
         yield Moto(f"http://127.0.0.1:{port}")

@@ -7,11 +7,13 @@ Requests go through ``_call_s3``: the calls of ``s3fs`` that take a path cut key
 from __future__ import annotations
 
 import asyncio
+import base64
+import io
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -32,13 +34,25 @@ from headwater.infra.storage.filesystems.objects import (
     Home,
     Kind,
     ObjectStore,
+    bytes_of_part,
+    writing,
 )
+from headwater.infra.storage.filesystems.streams import Stored, Stream, crc32c_of, together
 from headwater.infra.storage.uris import Scheme, Uri
+from headwater.infra.units import GIB, MIB
 
 AMAZON_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".api.aws")
 """Ends of the host names of Amazon's own endpoints."""
 
 DEFAULT_REGION = "us-east-1"
+
+COPY_BYTES = 5 * GIB
+"""Largest object that S3 copies in one request."""
+
+COPY_PART_BYTES = 256 * MIB
+"""Larger ones are copied in ranges of this size, which S3 copies side by side."""
+
+COPIES_AT_ONCE = 16
 
 OLD_NAMES = {None: DEFAULT_REGION, "": DEFAULT_REGION, "EU": "eu-west-1"}
 """What GetBucketLocation says of buckets that are older than its names of regions."""
@@ -55,11 +69,15 @@ CODES = {
     "ExpiredTokenException": Kind.EXPIRED,
     "TokenRefreshRequired": Kind.EXPIRED,
     "RequestTimeout": Kind.BUSY,
+    "BadDigest": Kind.BUSY,  # what came is not what was sent
     "InvalidBucketName": Kind.INVALID,
     "KeyTooLongError": Kind.INVALID,
     "NotImplemented": Kind.OTHER,
 }
 """What S3's error codes mean; one that is not here goes by its HTTP status."""
+
+WRITES = ("PutObject", "CompleteMultipartUpload")
+"""Calls whose condition is about the object that they write."""
 
 STATUSES = {
     401: Kind.DENIED,
@@ -78,6 +96,7 @@ RIGHTS = {
     Action.READ: "s3:GetObject",
     Action.WRITE: "s3:PutObject",
     Action.CREATE: "s3:PutObject",
+    Action.COPY: "s3:PutObject",
     Action.DELETE: "s3:DeleteObject",
     Action.CLOCK: "s3:ListBucket",
     Action.UPLOADS: "s3:ListBucketMultipartUploads",
@@ -263,48 +282,144 @@ class S3(ObjectStore):
             data: bytes = await body.read()
         return data
 
-    async def _put(self, uri: Uri, data: bytes, *, writer: str, only_new: bool) -> DataRef:
-        condition = {"IfNoneMatch": "*"} if only_new else {}
+    async def _put(
+        self,
+        uri: Uri,
+        data: bytes,
+        *,
+        writer: str,
+        replacing: str | None,
+        crc32c: int | None = None,
+    ) -> Stored:
         answer = await self._call(
-            "put_object", uri, Key=uri.key, Body=data, Metadata={WRITER_KEY: writer}, **condition
-        )
-        return DataRef(str(uri), len(data), _version(answer))
-
-    async def _send(self, file: BinaryIO, size_bytes: int, uri: Uri, writer: str) -> None:
-        begin = partial(
-            self._call,
-            "create_multipart_upload",
+            "put_object",
             uri,
             Key=uri.key,
+            Body=_body(data),
             Metadata={WRITER_KEY: writer},
+            **_condition(replacing),
+            **_algorithm(crc32c),
+            **_checksum(crc32c),
         )
-        upload = (await self._tries(Action.WRITE, uri, begin))["UploadId"]
-        target = {"Key": uri.key, "UploadId": upload}
+        return Stored(DataRef(str(uri), len(data), _version(answer)), _crc32c(answer))
 
-        async def send(number: int, data: bytes) -> dict[str, object]:
-            answer = await self._call("upload_part", uri, PartNumber=number, Body=data, **target)
+    async def _send(
+        self, stream: Stream, uri: Uri, writer: str, replacing: str | None = None
+    ) -> Stored:
+        is_digested = stream.crc32c is not None
+        whole = {"ChecksumType": "FULL_OBJECT"} if is_digested else {}
+
+        async def send(target: dict[str, str], number: int, data: bytes) -> dict[str, object]:
+            crc32c = crc32c_of(data) if is_digested else None
+            answer = await self._call(
+                "upload_part",
+                uri,
+                PartNumber=number,
+                Body=_body(data),
+                **target,
+                **_algorithm(crc32c),
+                **_checksum(crc32c),
+            )
             return {"PartNumber": number, "ETag": answer["ETag"]}
 
-        try:
-            parts = await self._parts(file, size_bytes, uri, send)
+        begin: dict[str, Any] = {"Metadata": {WRITER_KEY: writer}}
+        async with self._upload(uri, begin | _algorithm(stream.crc32c) | whole) as target:
+            parts = await self._parts(stream, uri, partial(send, target))
             finish = partial(
                 self._call,
                 "complete_multipart_upload",
                 uri,
                 MultipartUpload={"Parts": parts},
                 **target,
+                **_condition(replacing),
+                **_checksum(stream.crc32c),
+                **whole,
             )
             try:
-                await self._tries(Action.WRITE, uri, finish)
+                await self._tries(writing(replacing), uri, finish)
             except NotFound:
                 # A lost answer to the first try: the upload is gone because it is complete.
                 _, found = await self._tries(Action.STAT, uri, partial(self._head, uri))
                 if found != writer:
                     raise
+        return await self._tries(Action.STAT, uri, partial(self._stated, uri, ""))
+
+    @asynccontextmanager
+    async def _upload(self, uri: Uri, begin: dict[str, Any]) -> AsyncIterator[dict[str, str]]:
+        """What names an upload in parts; it is ended if the body does not complete it."""
+        call = partial(self._call, "create_multipart_upload", uri, Key=uri.key, **begin)
+        upload = (await self._tries(Action.WRITE, uri, call))["UploadId"]
+        target = {"Key": uri.key, "UploadId": upload}
+        try:
+            yield target
         except BaseException:
             abort = partial(self._call, "abort_multipart_upload", uri, **target)
-            await asyncio.shield(self._tries(Action.DELETE, uri, abort))
+            with suppress(NotFound):  # S3 ends some by itself, and then the first error counts
+                await asyncio.shield(self._tries(Action.DELETE, uri, abort))
             raise
+
+    async def _stated(self, uri: Uri, version: str) -> Stored:
+        pinned = {"IfMatch": f'"{version}"'} if version else {}
+        answer = await self._call("head_object", uri, Key=uri.key, ChecksumMode="ENABLED", **pinned)
+        ref = DataRef(str(uri), answer["ContentLength"], _version(answer))
+        return Stored(ref, _crc32c(answer))
+
+    async def _copy(self, ref: DataRef, uri: Uri, replacing: str | None) -> Stored:
+        source = Uri.parse(ref.uri)
+        arguments: dict[str, Any] = {
+            "Key": uri.key,
+            "CopySource": {"Bucket": source.bucket, "Key": source.key},
+            "CopySourceIfMatch": f'"{ref.version}"',
+        }
+        if ref.size_bytes > COPY_BYTES:
+            await self._copy_in_parts(ref, uri, arguments, replacing)
+        else:
+            copy = partial(
+                self._call,
+                "copy_object",
+                uri,
+                ChecksumAlgorithm="CRC32C",
+                **arguments,
+                **_condition(replacing),
+            )
+            await self._tries(Action.COPY, uri, copy)
+        return await self._tries(Action.STAT, uri, partial(self._stated, uri, ""))
+
+    async def _copy_in_parts(
+        self, ref: DataRef, uri: Uri, arguments: dict[str, Any], replacing: str | None
+    ) -> None:
+        part_bytes = bytes_of_part(ref.size_bytes, COPY_PART_BYTES, self.max_parts)
+        numbered = iter(enumerate(range(0, ref.size_bytes, part_bytes), 1))
+        etags: dict[int, str] = {}
+        begin = {"ChecksumAlgorithm": "CRC32C", "ChecksumType": "FULL_OBJECT"}
+        async with self._upload(uri, begin) as target:
+
+            async def copy() -> None:
+                for number, start in numbered:
+                    end = min(start + part_bytes, ref.size_bytes)
+                    call = partial(
+                        self._call,
+                        "upload_part_copy",
+                        uri,
+                        **{**arguments, **target},
+                        PartNumber=number,
+                        CopySourceRange=f"bytes={start}-{end - 1}",
+                    )
+                    answer = await self._tries(Action.COPY, uri, call)
+                    etags[number] = answer["CopyPartResult"]["ETag"]
+
+            await together(copy() for _ in range(COPIES_AT_ONCE))
+            parts = [{"PartNumber": n, "ETag": etag} for n, etag in sorted(etags.items())]
+            finish = partial(
+                self._call,
+                "complete_multipart_upload",
+                uri,
+                MultipartUpload={"Parts": parts},
+                ChecksumType="FULL_OBJECT",
+                **target,
+                **_condition(replacing),
+            )
+            await self._tries(Action.COPY, uri, finish)
 
     async def _remove(self, uri: Uri) -> None:
         await self._call("delete_object", uri, Key=uri.key)
@@ -377,7 +492,7 @@ def _classify_answer(error: boto.ClientError) -> Failure:
     code = error.response.get("Error", {}).get("Code", "")
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     said = f"{code} {error.response.get('Error', {}).get('Message', '')}".strip()
-    if code == "PreconditionFailed" and error.operation_name == "PutObject":
+    if code == "PreconditionFailed" and error.operation_name in WRITES:
         return Failure(Kind.EXISTS, said)
     if error.operation_name.startswith("Head") and status == 400:
         # An answer to HEAD has no body that could name the code; an expired token is the cause.
@@ -403,6 +518,36 @@ def _missing_bucket(said: str) -> boto.ClientError:
 
 def _version(answer: dict[str, Any]) -> str:
     return str(answer["ETag"]).strip('"')
+
+
+def _body(data: bytes) -> bytes | io.BytesIO:
+    """A file where there is much: asyncio moves all that is left of bytes with each send."""
+    return data if len(data) <= MIB else io.BytesIO(data)
+
+
+def _condition(replacing: str | None) -> dict[str, str]:
+    if replacing is None:
+        return {}
+    return {"IfMatch": f'"{replacing}"'} if replacing else {"IfNoneMatch": "*"}
+
+
+def _algorithm(crc32c: int | None) -> dict[str, str]:
+    return {} if crc32c is None else {"ChecksumAlgorithm": "CRC32C"}
+
+
+def _checksum(crc32c: int | None) -> dict[str, str]:
+    """The sum that S3 compares what comes with, as it is sent."""
+    if crc32c is None:
+        return {}
+    return {"ChecksumCRC32C": base64.b64encode(crc32c.to_bytes(4, "big")).decode()}
+
+
+def _crc32c(answer: dict[str, Any]) -> int | None:
+    """The sum of the whole object, where S3 keeps one; that of its parts' sums says less."""
+    text = answer.get("ChecksumCRC32C", "")
+    if not text or "-" in text or answer.get("ChecksumType", "FULL_OBJECT") != "FULL_OBJECT":
+        return None
+    return int.from_bytes(base64.b64decode(text), "big")
 
 
 def _is_amazon(endpoint: str) -> bool:

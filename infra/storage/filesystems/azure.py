@@ -6,13 +6,16 @@ ask a cache and cut keys at ``?versionid=``.
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import hashlib
 import io
 import os
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -25,7 +28,7 @@ from azure.identity.aio import DefaultAzureCredential
 from azure.storage.blob import BlobBlock
 from azure.storage.blob.aio import BlobClient, BlobServiceClient, ContainerClient
 
-from headwater.infra.errors import AccessDenied
+from headwater.infra.errors import AccessDenied, StorageError
 from headwater.infra.models import DataRef
 from headwater.infra.storage.filesystems.azure_management import (
     ManagementRefused,
@@ -42,7 +45,9 @@ from headwater.infra.storage.filesystems.objects import (
     Home,
     Kind,
     ObjectStore,
+    writing,
 )
+from headwater.infra.storage.filesystems.streams import Stored, Stream
 from headwater.infra.storage.retries import count_retry
 from headwater.infra.storage.uris import Scheme, Uri
 from headwater.infra.units import MIB
@@ -60,6 +65,9 @@ STORAGE_SCOPE = "https://storage.azure.com/.default"
 ONE_REQUEST_BYTES = MIB
 """Larger values go as a block: the SDK hands a body of bytes to aiohttp, which warns of it."""
 
+COPY_POLL_SECONDS = 0.5
+"""Between two looks at a copy that the store has not finished at once."""
+
 CODES = {
     "ContainerNotFound": Kind.NO_BUCKET,
     "ContainerBeingDeleted": Kind.BUSY,
@@ -70,6 +78,7 @@ CODES = {
     "InvalidResourceName": Kind.INVALID,
     "OutOfRangeInput": Kind.INVALID,
     "ServerBusy": Kind.BUSY,
+    "Md5Mismatch": Kind.BUSY,  # what came is not what was sent
 }
 """What Azure's error codes mean; one that is not here goes by its HTTP status."""
 
@@ -91,6 +100,7 @@ RIGHTS = {
     Action.READ: (READER, "r"),
     Action.WRITE: (CONTRIBUTOR, "cw"),
     Action.CREATE: (CONTRIBUTOR, "c"),
+    Action.COPY: (CONTRIBUTOR, "rcw"),
     Action.DELETE: (CONTRIBUTOR, "d"),
     Action.CLOCK: (READER, "l"),
     Action.LOCATE: (READER, "l"),
@@ -140,6 +150,9 @@ class Azure(ObjectStore):
         "DefaultAzureCredential (AZURE_CLIENT_ID and the like, managed identity, az login)",
     )
 
+    max_parts = 45_000
+    """A blob has up to 50,000 blocks."""
+
     def __init__(self, account: str = "") -> None:
         loop = fsspec.asyn.get_loop()
         super().__init__(loop)
@@ -172,7 +185,8 @@ class Azure(ObjectStore):
                 # The second is what a download says after some tries at an answer that is cut.
                 return Failure(Kind.BUSY, "the answer was cut")
             case core.HttpResponseError():
-                code = str(getattr(error, "error_code", None) or "")
+                named = getattr(error, "error_code", None) or ""
+                code = str(getattr(named, "value", named))  # an enum's text is another one
                 status = error.status_code or 0
                 # Only the first line: the others repeat the request, signatures included.
                 said = f"{code} {(error.reason or '')}".strip()
@@ -288,26 +302,78 @@ class Azure(ObjectStore):
         data: bytes = await stream.readall()
         return data
 
-    async def _put(self, uri: Uri, data: bytes, *, writer: str, only_new: bool) -> DataRef:
+    async def _put(
+        self,
+        uri: Uri,
+        data: bytes,
+        *,
+        writer: str,
+        replacing: str | None,
+        crc32c: int | None = None,
+    ) -> Stored:
         blob = self._blob(uri)
         metadata = {WRITER_KEY: writer} if writer else None
+        is_checked = crc32c is not None
+        condition = _condition(replacing)
         if len(data) <= ONE_REQUEST_BYTES:
             answer = await blob.upload_blob(
-                data, length=len(data), overwrite=not only_new, metadata=metadata
+                data,
+                length=len(data),
+                overwrite=replacing != "",
+                metadata=metadata,
+                validate_content=is_checked,
+                **condition,
             )
         else:
-            block = await _stage(blob, writer or uuid.uuid4().hex, 1, data)
-            condition: dict[str, Any] = (
-                {"match_condition": MatchConditions.IfMissing} if only_new else {}
-            )
+            name = writer or uuid.uuid4().hex
+            block = await _stage(blob, name, 1, data, is_checked=is_checked)
             answer = await blob.commit_block_list([block], metadata=metadata, **condition)
-        return self._ref(uri, len(data), str(answer["etag"]))
+        return Stored(self._ref(uri, len(data), str(answer["etag"])), crc32c)
 
-    async def _send(self, file: BinaryIO, size_bytes: int, uri: Uri, writer: str) -> None:
+    async def _send(
+        self, stream: Stream, uri: Uri, writer: str, replacing: str | None = None
+    ) -> Stored:
         blob = self._blob(uri)
-        blocks = await self._parts(file, size_bytes, uri, partial(_stage, blob, writer))
-        commit = partial(blob.commit_block_list, list(blocks), metadata={WRITER_KEY: writer})
-        await self._tries(Action.WRITE, uri, commit)
+        stage = partial(_stage, blob, writer, is_checked=stream.crc32c is not None)
+        blocks = await self._parts(stream, uri, stage)
+        commit = partial(
+            blob.commit_block_list,
+            list(blocks),
+            metadata={WRITER_KEY: writer},
+            **_condition(replacing),
+        )
+        answer = await self._tries(writing(replacing), uri, commit)
+        return Stored(self._ref(uri, stream.size_bytes, str(answer["etag"])), stream.crc32c)
+
+    async def _stated(self, uri: Uri, version: str) -> Stored:
+        # A blob may have an MD5, but it is what its writer has said, which nobody checked.
+        del version
+        ref, _ = await self._head(uri)
+        return Stored(ref)
+
+    async def _copy(self, ref: DataRef, uri: Uri, replacing: str | None) -> Stored:
+        blob, source = self._blob(uri), self._blob(Uri.parse(ref.uri)).url
+        if self._access.sas:
+            source = f"{source.partition('?')[0]}?{self._access.sas}"
+        start = partial(
+            blob.start_copy_from_url,
+            source,
+            source_etag=f'"{ref.version}"',
+            source_match_condition=MatchConditions.IfNotModified,
+            **_condition(replacing),
+        )
+        begun = await self._tries(Action.COPY, uri, start)
+        while True:
+            found = await self._tries(Action.STAT, uri, blob.get_blob_properties)
+            if found.copy.id != begun["copy_id"] or found.copy.status in ("failed", "aborted"):
+                raise StorageError(
+                    f"{uri} could not be copied from {ref.uri}: the store's copy ended with"
+                    f" '{found.copy.status_description or found.copy.status}'",
+                    hint="run it again",
+                )
+            if found.copy.status == "success":
+                return Stored(self._ref(uri, found.size, found.etag))
+            await asyncio.sleep(COPY_POLL_SECONDS)
 
     async def _remove(self, uri: Uri) -> None:
         await self._blob(uri).delete_blob()
@@ -394,14 +460,31 @@ class _Repeated:
         self._asked.add(span)
 
 
-async def _stage(blob: BlobClient, writer: str, number: int, data: bytes) -> BlobBlock:
+async def _stage(
+    blob: BlobClient, writer: str, number: int, data: bytes, *, is_checked: bool
+) -> BlobBlock:
     """Send one block; it is no part of the blob before it is committed.
 
     The name holds the writer, so that blocks of racing uploads to one blob do not mix.
+
+    Args:
+        is_checked: The store refuses a block that does not come as it was sent.
     """
     block = f"{writer}-{number:06}"
-    await blob.stage_block(block, io.BytesIO(data), length=len(data))
+    headers = {}
+    if is_checked:
+        md5 = await asyncio.to_thread(hashlib.md5, data, usedforsecurity=False)
+        headers["Content-MD5"] = base64.b64encode(md5.digest()).decode()
+    await blob.stage_block(block, io.BytesIO(data), length=len(data), headers=headers)
     return BlobBlock(block)
+
+
+def _condition(replacing: str | None) -> dict[str, Any]:
+    if replacing is None:
+        return {}
+    if not replacing:
+        return {"match_condition": MatchConditions.IfMissing}
+    return {"etag": f'"{replacing}"', "match_condition": MatchConditions.IfNotModified}
 
 
 def resolve(account: str) -> Access:

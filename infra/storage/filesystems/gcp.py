@@ -7,17 +7,19 @@ boundary that the data itself may contain.
 
 from __future__ import annotations
 
+import base64
 import inspect
 import io
 import json
 import os
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -25,13 +27,13 @@ import fsspec.asyn
 import requests
 from google.auth import exceptions as auth
 
-from headwater.infra.errors import AccessDenied, UnknownLocation
+from headwater.infra.errors import AccessDenied, NotFound, StoreUnavailable, UnknownLocation
 from headwater.infra.models import Cloud, DataRef
 from headwater.infra.regions import REGIONS
 from headwater.infra.storage.filesystems.objects import (
     ANSWER_SECONDS,
+    BUSY_TRIES,
     CONNECT_SECONDS,
-    PART_BYTES,
     SILENT,
     WRITER_KEY,
     Action,
@@ -39,8 +41,12 @@ from headwater.infra.storage.filesystems.objects import (
     Home,
     Kind,
     ObjectStore,
+    safe_endpoint,
+    writing,
 )
+from headwater.infra.storage.filesystems.streams import Stored, Stream, in_order
 from headwater.infra.storage.uris import Scheme, Uri
+from headwater.infra.units import KIB
 
 # Without this, the first use of a bucket asks another service for the bucket's layout and may
 # wait a minute for the answer. gcsfs reads it when it is imported.
@@ -79,6 +85,9 @@ STATUSES = {
     429: Kind.BUSY,
 }
 
+PIECE_BYTES = 256 * KIB
+"""How much of an upload is handed to a connection at a time."""
+
 _OF_OBJECT = re.compile(r"\bb/[^/]+/o/")
 _ZONE = re.compile(r"-[a-z]$")
 _PERSISTED = re.compile(r"bytes=0-(\d+)")
@@ -91,6 +100,7 @@ RIGHTS = {
     # Writing over an object removes the one that was there.
     Action.WRITE: "storage.objects.create and .delete (in the role Storage Object User)",
     Action.CREATE: "storage.objects.create (in the role Storage Object Creator)",
+    Action.COPY: "storage.objects.create and .delete (in the role Storage Object User)",
     Action.DELETE: "storage.objects.delete (in the role Storage Object User)",
     Action.CLOCK: "storage.objects.list (in the role Storage Object Viewer)",
     Action.LOCATE: "storage.buckets.get, or storage.objects.list (in Storage Object Viewer),",
@@ -227,12 +237,12 @@ class Gcs(ObjectStore):
         path: str,
         *names: str,
         headers: Mapping[str, str] | None = None,
-        data: bytes | None = None,
+        data: bytes | AsyncIterator[memoryview] | None = None,
         parameters: Mapping[str, str] | None = None,
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and body; ``names`` are quoted and put into ``path``."""
         # A file, since aiohttp warns of large bytes.
-        body = None if data is None else io.BytesIO(data)
+        body = io.BytesIO(data) if isinstance(data, bytes) else data
         status, answered, _, content = await self._fs._request(
             method, path, *names, headers=headers, data=body, **(parameters or {})
         )
@@ -302,9 +312,19 @@ class Gcs(ObjectStore):
             raise self._changed(uri)  # from a store that does not know the condition
         return body
 
-    async def _put(self, uri: Uri, data: bytes, *, writer: str, only_new: bool) -> DataRef:
+    async def _put(
+        self,
+        uri: Uri,
+        data: bytes,
+        *,
+        writer: str,
+        replacing: str | None,
+        crc32c: int | None = None,
+    ) -> Stored:
         boundary = f"headwater-{uuid.uuid4().hex}"
-        row = {"name": uri.key, "metadata": {WRITER_KEY: writer}}
+        row: dict[str, Any] = {"name": uri.key, "metadata": {WRITER_KEY: writer}}
+        if crc32c is not None:
+            row["crc32c"] = base64.b64encode(crc32c.to_bytes(4, "big")).decode()
         body = b"".join(
             [
                 f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n".encode(),
@@ -314,26 +334,42 @@ class Gcs(ObjectStore):
                 f"\r\n--{boundary}--\r\n".encode(),
             ]
         )
-        parameters = {"uploadType": "multipart"}
-        if only_new:
-            parameters["ifGenerationMatch"] = "0"
         _, _, answer = await self._ask(
             "POST",
             f"{self.endpoint}/upload/storage/v1/b/{{}}/o",
             uri.bucket,
             headers={"Content-Type": f"multipart/related; boundary={boundary}"},
             data=body,
-            parameters=parameters,
+            parameters={"uploadType": "multipart", **_condition(replacing)},
         )
-        return _ref(uri, json.loads(answer))
+        return _stored(uri, json.loads(answer))
 
-    async def _send(self, file: BinaryIO, size_bytes: int, uri: Uri, writer: str) -> None:
-        session = await self._tries(Action.WRITE, uri, partial(self._begin, uri, writer))
-        sent = 0
-        while sent < size_bytes:
-            sent = await self._chunk(session, file, sent, size_bytes, uri)
+    async def _send(
+        self, stream: Stream, uri: Uri, writer: str, replacing: str | None = None
+    ) -> Stored:
+        begin = partial(self._begin, uri, writer, replacing)
+        session = await self._tries(writing(replacing), uri, begin)
+        sent, in_vain = 0, 0
+        while sent < stream.size_bytes:
+            before = sent
+            try:
+                sent = await self._push(session, stream, sent, uri, replacing)
+            except NotFound:
+                # A lost answer to the last bytes: the upload is gone because it is complete.
+                _, found = await self._tries(Action.STAT, uri, partial(self._head, uri))
+                if found != writer:
+                    raise
+                break
+            in_vain = 0 if sent > before else in_vain + 1
+            if in_vain == BUSY_TRIES:
+                raise StoreUnavailable(
+                    f"{safe_endpoint(self.endpoint)} took no more than {sent} of"
+                    f" {stream.size_bytes} bytes of {uri} in {in_vain} tries",
+                    hint="try again later",
+                )
+        return await self._tries(Action.STAT, uri, partial(self._stated, uri, ""))
 
-    async def _begin(self, uri: Uri, writer: str) -> str:
+    async def _begin(self, uri: Uri, writer: str, replacing: str | None) -> str:
         """The address that takes the chunks of one upload."""
         _, headers, _ = await self._ask(
             "POST",
@@ -341,33 +377,69 @@ class Gcs(ObjectStore):
             uri.bucket,
             headers={"Content-Type": "application/json; charset=UTF-8"},
             data=json.dumps({"name": uri.key, "metadata": {WRITER_KEY: writer}}).encode(),
-            parameters={"uploadType": "resumable", "name": uri.key},
+            parameters={"uploadType": "resumable", "name": uri.key, **_condition(replacing)},
         )
         return headers["Location"]
 
-    async def _chunk(
-        self, session: str, file: BinaryIO, start: int, size_bytes: int, uri: Uri
+    async def _push(
+        self, session: str, stream: Stream, start: int, uri: Uri, replacing: str | None
     ) -> int:
-        """Send the chunk at ``start``; return how many bytes of the file the store has then."""
+        """Send all from ``start`` on; return how many bytes the store has then.
+
+        One request carries the rest, however much that is: after each one, the store takes a
+        while to keep what came.
+        """
         tried = False
 
-        async def send() -> int:
+        async def send() -> int | None:
             nonlocal tried
             if tried:  # part of it, or all, may have arrived: ask instead of sending it again
-                content, data = f"bytes */{size_bytes}", b""
-            else:
-                file.seek(start)
-                data = file.read(PART_BYTES)
-                content = f"bytes {start}-{start + len(data) - 1}/{size_bytes}"
+                return await self._sent(session, f"bytes */{stream.size_bytes}", b"", 0)
             tried = True
-            headers = {"Content-Range": content}
-            status, answered, _ = await self._ask("PUT", session, headers=headers, data=data)
-            if status != 308:
-                return size_bytes
-            persisted = _PERSISTED.fullmatch(answered.get("Range", ""))
-            return int(persisted[1]) + 1 if persisted else 0
+            body = _Body(stream, start)
+            span = f"bytes {start}-{stream.size_bytes - 1}/{stream.size_bytes}"
+            try:
+                return await self._sent(session, span, body.pieces(), stream.size_bytes - start)
+            except Exception:
+                if body.error is not None:  # the HTTP client makes another one of it
+                    raise body.error from None
+                raise
 
-        return await self._tries(Action.WRITE, uri, send)
+        sent = await self._tries(writing(replacing), uri, send)
+        return stream.size_bytes if sent is None else sent
+
+    async def _sent(
+        self, session: str, span: str, data: bytes | AsyncIterator[memoryview], size_bytes: int
+    ) -> int | None:
+        """How much the store has after one request; ``None`` where that is all."""
+        headers = {"Content-Range": span, "Content-Length": str(size_bytes)}
+        status, answered, _ = await self._ask("PUT", session, headers=headers, data=data)
+        if status != 308:
+            return None
+        persisted = _PERSISTED.fullmatch(answered.get("Range", ""))
+        return int(persisted[1]) + 1 if persisted else 0
+
+    async def _stated(self, uri: Uri, version: str) -> Stored:
+        parameters = {"ifGenerationMatch": version} if version else {}
+        _, _, body = await self._ask("GET", "b/{}/o/{}", uri.bucket, uri.key, parameters=parameters)
+        return _stored(uri, json.loads(body))
+
+    async def _copy(self, ref: DataRef, uri: Uri, replacing: str | None) -> Stored:
+        source = Uri.parse(ref.uri)
+        parameters = {"ifSourceGenerationMatch": ref.version, **_condition(replacing)}
+        while True:  # a large copy over locations takes several calls
+            call = partial(
+                self._ask,
+                "POST",
+                "b/{}/o/{}/rewriteTo/b/{}/o/{}",
+                *(source.bucket, source.key, uri.bucket, uri.key),
+                parameters=parameters,
+            )
+            _, _, body = await self._tries(Action.COPY, uri, call)
+            answer = json.loads(body)
+            if answer["done"]:
+                return _stored(uri, answer["resource"])
+            parameters["rewriteToken"] = answer["rewriteToken"]
 
     async def _remove(self, uri: Uri) -> None:
         await self._ask("DELETE", "b/{}/o/{}", uri.bucket, uri.key)
@@ -378,9 +450,44 @@ class Gcs(ObjectStore):
         return headers["Date"]
 
 
+class _Body:
+    """The body of an upload, in pieces that a connection takes at once.
+
+    Attributes:
+        error: What kept it from being read to its end.
+    """
+
+    def __init__(self, stream: Stream, start: int) -> None:
+        self.error: Exception | None = None
+        self._stream = stream
+        self._start = start
+
+    async def pieces(self) -> AsyncIterator[memoryview]:
+        """All from the start on."""
+        try:
+            async with aclosing(in_order(self._stream, self._start)) as parts:
+                async for part in parts:
+                    view = memoryview(part)
+                    for begin in range(0, len(view), PIECE_BYTES):
+                        yield view[begin : begin + PIECE_BYTES]
+        except Exception as exc:
+            self.error = exc
+            raise
+
+
 def _ref(uri: Uri, row: Mapping[str, Any]) -> DataRef:
     modified = datetime.fromisoformat(row["updated"]).timestamp() if "updated" in row else 0.0
     return DataRef(str(uri), int(row.get("size", 0)), str(row["generation"]), modified)
+
+
+def _stored(uri: Uri, row: Mapping[str, Any]) -> Stored:
+    text = row.get("crc32c")
+    crc32c = int.from_bytes(base64.b64decode(text), "big") if text else None
+    return Stored(_ref(uri, row), crc32c)
+
+
+def _condition(replacing: str | None) -> dict[str, str]:
+    return {} if replacing is None else {"ifGenerationMatch": replacing or "0"}
 
 
 def home_of(answer: Mapping[str, Any], asked: str) -> Home:

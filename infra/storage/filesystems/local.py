@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import shutil
@@ -10,6 +11,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,8 +21,19 @@ from headwater.infra.errors import (
     NotFound,
     SourceChanged,
     StorageError,
+    TargetExists,
 )
 from headwater.infra.models import DataRef
+from headwater.infra.storage.filesystems.streams import (
+    Reader,
+    Stored,
+    Stream,
+    file_reader,
+    memory,
+    together,
+    wait_on,
+    write_at,
+)
 from headwater.infra.storage.uris import Scheme, Uri
 from headwater.infra.units import MIB
 
@@ -29,6 +42,9 @@ TEMPORARY_PREFIX = ".headwater-tmp-"
 
 COPY_BYTES = 8 * MIB
 """How much of a file is in memory while it is copied."""
+
+WRITES_AT_ONCE = 8
+"""Pieces of one object that come down to a file at a time."""
 
 
 class Local:
@@ -166,6 +182,37 @@ class Local:
             copy.replace(uri.path)
         return _ref(uri, found)
 
+    @contextmanager
+    def reading(self, ref: DataRef) -> Iterator[Reader]:
+        """See ``Filesystem.reading``; also that the file did not change is checked each time."""
+        uri = Uri.parse(ref.uri)
+        with _ours("read", uri), uri.path.open("rb") as file:
+            bring = file_reader(file.fileno())
+
+            async def read(start: int, end: int) -> bytes:
+                data = await bring(start, end)
+                _check(ref, _ref(uri, os.fstat(file.fileno())), uri)
+                return data
+
+            yield read
+
+    def receive(self, stream: Stream, uri: Uri, *, replacing: str | None = None) -> Stored:
+        """See ``Filesystem.receive``."""
+        from fsspec.asyn import get_loop  # 0.1 s, and most who use files need none
+
+        with _ours("write", uri), _temporary(uri) as path:
+            with path.open("wb", buffering=0) as file:
+                wait_on(get_loop(), _fill(file, stream))
+            found = path.stat()
+            _publish(path, uri, replacing)
+        return Stored(_ref(uri, found))
+
+    def checksum(self, ref: DataRef) -> None:
+        """See ``Filesystem.checksum``."""
+
+    def copy(self, ref: DataRef, uri: Uri, *, replacing: str | None = None) -> None:
+        """See ``Filesystem.copy``."""
+
     def delete(self, uri: Uri) -> None:
         """See ``Filesystem.delete``."""
         with _ours("delete", uri):
@@ -230,6 +277,39 @@ def _copy_ranges(
             target.write(data)
 
 
+async def _fill(file: BinaryIO, stream: Stream) -> None:
+    starts = iter(range(0, stream.size_bytes, COPY_BYTES))
+
+    async def write() -> None:
+        for start in starts:
+            end = min(start + COPY_BYTES, stream.size_bytes)
+            async with memory().hold(end - start):
+                data = await stream.read(start, end)
+                await asyncio.to_thread(write_at, file.fileno(), data, start)
+
+    if not stream.size_bytes:
+        await stream.read(0, 0)
+    await together(write() for _ in range(WRITES_AT_ONCE))
+
+
+def _publish(path: Path, uri: Uri, replacing: str | None) -> None:
+    """Give the whole file its name, if what it takes the place of is what is expected."""
+    occupied = TargetExists(
+        f"{uri.display} was written by another writer since it was looked at", hint="run it again"
+    )
+    if replacing is None:
+        path.replace(uri.path)
+    elif not replacing:
+        try:
+            os.link(path, uri.path)
+        except FileExistsError:
+            raise occupied from None
+    elif _ref(uri, uri.path.stat()).version != replacing:
+        raise occupied
+    else:
+        path.replace(uri.path)
+
+
 def _check(pinned: DataRef, found: DataRef, uri: Uri) -> None:
     if pinned.version and found.version != pinned.version:
         raise SourceChanged(
@@ -238,12 +318,17 @@ def _check(pinned: DataRef, found: DataRef, uri: Uri) -> None:
         )
 
 
+def draft_prefix(uri: Uri) -> str:
+    """Start of the name of a file that will be ``uri``, up to the last dash, which follows."""
+    return f"{TEMPORARY_PREFIX}{sha256(uri.name.encode()).hexdigest()[:12]}"
+
+
 @contextmanager
 def _temporary(uri: Uri) -> Iterator[Path]:
     """A new name in the folder of ``uri``, which is made; nothing is left under that name."""
     folder = uri.checked_for_write().path.parent
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+    path = folder / f"{draft_prefix(uri)}-{uuid.uuid4().hex}"
     try:
         yield path
     finally:

@@ -8,7 +8,6 @@ thread of its own, so any number of threads may call at the same time.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import time
 import uuid
@@ -22,16 +21,15 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from enum import Enum, StrEnum, auto
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
 
 from headwater.infra.errors import (
     AccessDenied,
@@ -41,8 +39,20 @@ from headwater.infra.errors import (
     SourceChanged,
     StorageError,
     StoreUnavailable,
+    TargetExists,
 )
 from headwater.infra.models import DataRef
+from headwater.infra.storage.filesystems.streams import (
+    PART_BYTES,
+    Reader,
+    Stored,
+    Stream,
+    file_reader,
+    memory,
+    together,
+    wait_on,
+    write_at,
+)
 from headwater.infra.storage.retries import count_retry
 from headwater.infra.storage.uris import Uri
 from headwater.infra.units import MIB
@@ -50,20 +60,11 @@ from headwater.infra.units import MIB
 CUT_BYTES = 8 * MIB
 """Size of one request of a download; a cut that fails is asked for again, not the whole object."""
 
-PART_BYTES = 16 * MIB
-"""Files above this size go up in parts of this size."""
-
-MAX_PARTS = 9_000
-"""S3 allows 10,000 parts; larger files get larger parts."""
-
 AT_ONCE = 4
 """Parts of one object that go up at a time; bounds the memory of a transfer."""
 
 CUTS_OF_ONE = 32
 """Cuts of one object that come down at a time."""
-
-UNDER_WAY_BYTES = 128 * MIB
-"""What all cuts that come down to this process at a time may hold; bounds its memory."""
 
 CONNECT_SECONDS = 5.0
 """How long one try to connect may take; with ``CONNECT_TRIES`` a dead endpoint fails in 20 s."""
@@ -101,6 +102,7 @@ class Action(StrEnum):
     READ = "read"
     WRITE = "write"
     CREATE = "create"
+    COPY = "copy to"
     DELETE = "delete"
     CLOCK = "ask for the time of"
     UPLOADS = "list unfinished uploads to"
@@ -167,6 +169,9 @@ class ObjectStore(ABC):
     page_size: int = 1000
     """Objects that one request lists."""
 
+    max_parts: int = 9_000
+    """S3 allows 10,000 parts of up to 5 GiB; larger objects get larger parts."""
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._seen_buckets: set[str] = set()
@@ -222,12 +227,35 @@ class ObjectStore(ABC):
         """Bytes ``[start, end)`` of ``version``, or of whatever is there where it is empty."""
 
     @abstractmethod
-    async def _put(self, uri: Uri, data: bytes, *, writer: str, only_new: bool) -> DataRef:
-        """Put one object in one request, with ``writer`` in its metadata."""
+    async def _put(
+        self,
+        uri: Uri,
+        data: bytes,
+        *,
+        writer: str,
+        replacing: str | None,
+        crc32c: int | None = None,
+    ) -> Stored:
+        """Put one object in one request, with ``writer`` in its metadata.
+
+        Args:
+            replacing: See ``Filesystem.receive``.
+            crc32c: Of ``data``; with it the store is asked to check what comes.
+        """
 
     @abstractmethod
-    async def _send(self, file: BinaryIO, size_bytes: int, uri: Uri, writer: str) -> None:
-        """Put a file of more than ``PART_BYTES`` in parts."""
+    async def _send(
+        self, stream: Stream, uri: Uri, writer: str, replacing: str | None = None
+    ) -> Stored:
+        """Put a stream in parts; the store checks each where the stream is digested."""
+
+    @abstractmethod
+    async def _stated(self, uri: Uri, version: str) -> Stored:
+        """What the store says of that version."""
+
+    @abstractmethod
+    async def _copy(self, ref: DataRef, uri: Uri, replacing: str | None) -> Stored:
+        """Copy within the store."""
 
     @abstractmethod
     async def _remove(self, uri: Uri) -> None:
@@ -324,13 +352,13 @@ class ObjectStore(ABC):
 
     def write(self, uri: Uri, data: bytes) -> DataRef:
         """See ``Filesystem.write``."""
-        put = partial(self._put, uri.checked_for_write(), data, writer="", only_new=False)
-        return self._run(Action.WRITE, uri, put)
+        put = partial(self._put, uri.checked_for_write(), data, writer="", replacing=None)
+        return self._run(Action.WRITE, uri, put).ref
 
     def create(self, uri: Uri, data: bytes) -> bool:
         """See ``Filesystem.create``."""
         writer = uuid.uuid4().hex
-        put = partial(self._put, uri.checked_for_write(), data, writer=writer, only_new=True)
+        put = partial(self._put, uri.checked_for_write(), data, writer=writer, replacing="")
         try:
             self._run(Action.CREATE, uri, put)
         except AlreadyThere:
@@ -346,7 +374,8 @@ class ObjectStore(ABC):
         else:
             writer = uuid.uuid4().hex
             with path.open("rb") as file:
-                self._wait(self._send(file, size_bytes, uri, writer))
+                stream = Stream(file_reader(file.fileno()), size_bytes)
+                self._wait(self._send(stream, uri, writer))
         stored = self.stat(uri)
         if stored.size_bytes != size_bytes:
             raise StorageError(
@@ -355,6 +384,50 @@ class ObjectStore(ABC):
                 hint="run it again",
             )
         return stored
+
+    @contextmanager
+    def reading(self, ref: DataRef) -> Iterator[Reader]:
+        """See ``Filesystem.reading``."""
+        uri = Uri.parse(ref.uri)
+
+        async def read(start: int, end: int) -> bytes:
+            if start < end:
+                return await self._cut(uri, ref, start, end)
+            found, _ = await self._tries(Action.STAT, uri, partial(self._head, uri))
+            if found.version != ref.version:
+                raise self._changed(uri)
+            return b""
+
+        yield read
+
+    def receive(self, stream: Stream, uri: Uri, *, replacing: str | None = None) -> Stored:
+        """See ``Filesystem.receive``."""
+        uri.checked_for_write()
+        writer = uuid.uuid4().hex
+        try:
+            return self._wait(self._receive(stream, uri, writer, replacing))
+        except AlreadyThere as exc:
+            if not self._written_by(uri, writer):
+                raise self._occupied(uri) from exc
+            # The answer to a try was lost, and the next one found what it had put there.
+            return self._run(Action.STAT, uri, partial(self._stated, uri, ""))
+
+    def checksum(self, ref: DataRef) -> int | None:
+        """See ``Filesystem.checksum``."""
+        uri = Uri.parse(ref.uri)
+        stated = self._run(Action.STAT, uri, partial(self._stated, uri, ref.version))
+        if ref.version and stated.ref.version != ref.version:
+            raise self._changed(uri)
+        return stated.crc32c
+
+    def copy(self, ref: DataRef, uri: Uri, *, replacing: str | None = None) -> Stored | None:
+        """See ``Filesystem.copy``."""
+        uri.checked_for_write()
+        try:
+            return self._wait(self._copy_over(ref, uri, replacing))
+        except AlreadyThere as exc:
+            self._verify(ref)  # both ends have a condition, and the answer does not say which
+            raise self._occupied(uri) from exc
 
     def delete(self, uri: Uri) -> None:
         """See ``Filesystem.delete``."""
@@ -389,12 +462,7 @@ class ObjectStore(ABC):
 
     def _wait(self, work: Coroutine[object, object, T]) -> T:
         """The result of ``work``, run on the store's loop; it is cancelled when we are stopped."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
+        return wait_on(self._loop, work)
 
     async def _tries(self, action: Action, uri: Uri, request: Callable[[], Awaitable[T]]) -> T:
         """The answer to ``request``, asked again a bounded number of times where that may help."""
@@ -448,6 +516,8 @@ class ObjectStore(ABC):
                     f"the credentials to {action} {uri} have expired{said}",
                     hint=f"renew them; looked in {self._places()}",
                 )
+            case Kind.CHANGED if action in (Action.WRITE, Action.CREATE, Action.COPY):
+                return AlreadyThere(f"{uri} is another version")
             case Kind.CHANGED if await self._is_gone(uri):
                 return NotFound(f"no object {uri}")
             case Kind.CHANGED:
@@ -508,6 +578,11 @@ class ObjectStore(ABC):
             hint="run it again to take the new version",
         )
 
+    def _occupied(self, uri: Uri) -> TargetExists:
+        return TargetExists(
+            f"{uri} was written by another writer since it was looked at", hint="run it again"
+        )
+
     def _written_by(self, uri: Uri, writer: str) -> bool:
         try:
             _, found = self._run(Action.STAT, uri, partial(self._head, uri))
@@ -519,45 +594,98 @@ class ObjectStore(ABC):
         self, uri: Uri, ref: DataRef, descriptor: int, cuts: Sequence[tuple[int, int]]
     ) -> None:
         left = iter(cuts)
-        memory = _memory()
+        budget = memory()
 
         async def fetch() -> None:
             for start, end in left:
-                get = partial(self._get, uri, ref.version, start, end)
-                async with memory.hold(end - start):
-                    data = await self._tries(Action.READ, uri, get)
-                    if len(data) != end - start:
-                        raise StoreUnavailable(
-                            f"{safe_endpoint(self.endpoint)} sent {len(data)} of the bytes"
-                            f" {start} to {end} of {uri}",
-                            hint="try again later",
-                        )
-                    _write_at(descriptor, data, start)
+                async with budget.hold(end - start):
+                    data = await self._cut(uri, ref, start, end)
+                    write_at(descriptor, data, start)
 
         await together(fetch() for _ in range(min(CUTS_OF_ONE, len(cuts))))
 
+    async def _cut(self, uri: Uri, ref: DataRef, start: int, end: int) -> bytes:
+        """Exactly the bytes ``[start, end)`` of the pinned version."""
+        get = partial(self._get, uri, ref.version, start, end)
+        data = await self._tries(Action.READ, uri, get)
+        if len(data) != end - start:
+            raise StoreUnavailable(
+                f"{safe_endpoint(self.endpoint)} sent {len(data)} of the bytes"
+                f" {start} to {end} of {uri}",
+                hint="try again later",
+            )
+        return data
+
+    async def _receive(
+        self, stream: Stream, uri: Uri, writer: str, replacing: str | None
+    ) -> Stored:
+        if stream.size_bytes > stream.part_bytes:
+            await self._require_replaceable(uri, replacing)
+            return await self._send(stream, uri, writer, replacing)
+        async with memory().hold(stream.size_bytes):
+            data = await stream.read(0, stream.size_bytes)
+            put = partial(
+                self._put, uri, data, writer=writer, replacing=replacing, crc32c=stream.crc32c
+            )
+            return await self._tries(writing(replacing), uri, put)
+
+    async def _copy_over(self, ref: DataRef, uri: Uri, replacing: str | None) -> Stored:
+        await self._require_replaceable(uri, replacing)
+        return await self._copy(ref, uri, replacing)
+
+    async def _require_replaceable(self, uri: Uri, replacing: str | None) -> None:
+        """Refuse what the condition of the write would refuse, before much work is done for it.
+
+        Of some stores that speak S3's protocol it is all there is.
+        """
+        if replacing is None:
+            return
+        try:
+            found, _ = await self._tries(Action.STAT, uri, partial(self._head, uri))
+        except NotFound:
+            is_expected = not replacing
+        else:
+            is_expected = found.version == replacing
+        if not is_expected:
+            raise AlreadyThere(f"{uri} is another version")
+
     async def _parts(
-        self,
-        file: BinaryIO,
-        size_bytes: int,
-        uri: Uri,
-        send: Callable[[int, bytes], Awaitable[T]],
+        self, stream: Stream, uri: Uri, send: Callable[[int, bytes], Awaitable[T]]
     ) -> Sequence[T]:
         """The answers to ``send(number, data)`` for each part, in order; numbers start at 1."""
-        part_bytes = max(PART_BYTES, -(-size_bytes // MAX_PARTS))
-        starts = range(0, size_bytes, part_bytes)
+        part_bytes = bytes_of_part(stream.size_bytes, stream.part_bytes, self.max_parts)
+        starts = range(0, stream.size_bytes, part_bytes)
         numbered = iter(enumerate(starts, 1))
         answers: dict[int, T] = {}
 
         async def parts() -> None:
             for number, start in numbered:
-                file.seek(start)
-                data = file.read(min(part_bytes, size_bytes - start))
-                put = partial(send, number, data)
-                answers[number] = await self._tries(Action.WRITE, uri, put)
+                end = min(start + part_bytes, stream.size_bytes)
+                # Taken in order, so that a part never waits for one that waits for memory.
+                async with memory().hold(end - start):
+                    data = await stream.read(start, end)
+                    put = partial(send, number, data)
+                    answers[number] = await self._tries(Action.WRITE, uri, put)
 
         await together(parts() for _ in range(AT_ONCE))
         return [answers[number] for number, _ in enumerate(starts, 1)]
+
+
+def bytes_of_part(size_bytes: int, part_bytes: int, max_parts: int) -> int:
+    """How large the parts of an object are: ``part_bytes``, or whole MiB that suffice.
+
+    Examples:
+        >>> bytes_of_part(10**12, 16 * MIB, 9_000) // MIB
+        106
+        >>> bytes_of_part(17 * MIB, 16 * MIB, 9_000) // MIB
+        16
+    """
+    return max(part_bytes, -(-size_bytes // (max_parts * MIB)) * MIB)
+
+
+def writing(replacing: str | None) -> Action:
+    """What a write is called that may, or may not, take the place of something."""
+    return Action.CREATE if replacing == "" else Action.WRITE
 
 
 def _cuts(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
@@ -565,47 +693,6 @@ def _cuts(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     for first, last in ranges:
         for start in range(first, last, CUT_BYTES):
             yield start, min(start + CUT_BYTES, last)
-
-
-class _Memory:
-    """Bytes that all cuts under way may hold; who comes first is served first."""
-
-    def __init__(self, free_bytes: int) -> None:
-        self._free_bytes = free_bytes
-        self._turn = asyncio.Lock()
-        self._given = asyncio.Event()
-
-    @asynccontextmanager
-    async def hold(self, size_bytes: int) -> AsyncIterator[None]:
-        """Hold that much, which is less than there is in all, while the body runs."""
-        async with self._turn:
-            while self._free_bytes < size_bytes:
-                self._given.clear()
-                await self._given.wait()
-            self._free_bytes -= size_bytes
-        try:
-            yield
-        finally:
-            self._free_bytes += size_bytes
-            self._given.set()
-
-
-_MEMORY: WeakKeyDictionary[asyncio.AbstractEventLoop, _Memory] = WeakKeyDictionary()
-
-
-def _memory() -> _Memory:
-    """What bounds the cuts of all objects; asked for on the loop, which the stores share."""
-    loop = asyncio.get_running_loop()
-    if loop not in _MEMORY:
-        _MEMORY[loop] = _Memory(UNDER_WAY_BYTES)
-    return _MEMORY[loop]
-
-
-def _write_at(descriptor: int, data: bytes, start: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(descriptor, view, start)
-        view, start = view[written:], start + written
 
 
 def delta_tries() -> dict[str, str]:
@@ -621,17 +708,6 @@ def delta_tries() -> dict[str, str]:
         "backoff_config.max_backoff": f"{MAX_PAUSE_SECONDS * 1000:.0f}ms",
         "backoff_config.base": "2",
     }
-
-
-async def together(works: Iterable[Coroutine[object, object, None]]) -> None:
-    """Run all; the first error stops the others and is raised."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def joined(chunks: AsyncIterator[bytes]) -> bytes:

@@ -8,10 +8,12 @@ The classes behind this protocol use only calls that do neither.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
 from headwater.infra.models import DataRef
+from headwater.infra.storage.filesystems.streams import Reader, Stored, Stream
 from headwater.infra.storage.uris import Uri
 
 
@@ -100,6 +102,46 @@ class Filesystem(Protocol):
 
     def upload(self, path: Path, uri: Uri) -> DataRef:
         """Put the file at ``uri`` and return it as stored, its size verified."""
+        ...
+
+    def reading(self, ref: DataRef) -> AbstractContextManager[Reader]:
+        """What gives any piece of the pinned version, for as long as the body runs.
+
+        It raises ``SourceChanged`` where the object is no longer that version.
+        """
+        ...
+
+    def receive(self, stream: Stream, uri: Uri, *, replacing: str | None = None) -> Stored:
+        """Put what ``stream`` gives at ``uri``; a reader sees all of it or what was there.
+
+        Of a stream that is digested, the store compares what comes with its checksums where it
+        can, and refuses what differs.
+
+        Args:
+            replacing: The version that it may take the place of; empty where nothing may be
+                there. ``None`` takes the place of whatever is there.
+        Raises:
+            TargetExists: Something else is there than ``replacing`` says.
+        """
+        ...
+
+    def checksum(self, ref: DataRef) -> int | None:
+        """CRC32C of the pinned version as the store has computed it; ``None`` where it has none.
+
+        Raises:
+            SourceChanged: The object is no longer that version.
+        """
+        ...
+
+    def copy(self, ref: DataRef, uri: Uri, *, replacing: str | None = None) -> Stored | None:
+        """Let the store itself copy the pinned version to ``uri``; ``None`` where it cannot.
+
+        Args:
+            replacing: As in ``receive``.
+        Raises:
+            SourceChanged: The object is no longer that version.
+            TargetExists: Something else is there than ``replacing`` says.
+        """
         ...
 
     def delete(self, uri: Uri) -> None:

@@ -1,0 +1,74 @@
+"""The `transfer` flow: a verified copy, for schedules and for Prefect's form."""
+
+# No ``from __future__ import annotations`` here: Prefect resolves the types when a flow is run.
+
+import time
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
+from pydantic import BaseModel, ConfigDict, Field
+
+from headwater.flows.transfer_command import receipt_text
+from headwater.infra.storage.transfer import (
+    TransferReceipt,
+    TransferRequest,
+    plan_transfer,
+    run_transfer,
+)
+from headwater.infra.storage.transfer.run import TransferProgress
+
+LOG_SECONDS = 10.0
+"""Between two lines about the progress in a run's log."""
+
+
+class TransferParameters(BaseModel):
+    """What one `transfer` run copies, and where to."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str = Field(
+        min_length=1,
+        description="An object, a folder, a pattern or a table.",
+        examples=["s3://lake/raw/2024/"],
+    )
+    target: str = Field(
+        min_length=1,
+        description="A folder; of one object, also its new address.",
+        examples=["gs://lake/raw/2024"],
+    )
+    version: int | None = Field(
+        default=None, ge=0, description="Of a table; its last where it is empty."
+    )
+    overwrite: bool = Field(
+        default=False, description="Replace objects that have other content, instead of refusing."
+    )
+    reread: bool = Field(
+        default=False, description="Read every copy back, also where its store vouches for it."
+    )
+
+
+@flow(name="transfer", persist_result=False)
+def transfer(parameters: TransferParameters) -> TransferReceipt:
+    """Copy between any two stores, check every byte, and copy nothing twice.
+
+    Args:
+        parameters: What to copy and where to.
+    """
+    logger = get_run_logger()
+    told = time.monotonic()
+
+    def tell(progress: TransferProgress) -> None:
+        nonlocal told
+        if time.monotonic() - told >= LOG_SECONDS:
+            told = time.monotonic()
+            logger.info("%d of %d objects copied", progress.objects_done, progress.objects)
+
+    plan = plan_transfer(TransferRequest(**parameters.model_dump()))
+    logger.info("%d objects, %d bytes to copy", plan.objects, plan.size_bytes)
+    receipt = run_transfer(plan, tell)
+    create_markdown_artifact(
+        markdown=f"```text\n{receipt_text(receipt)}\n```",
+        key="transfer",
+        description=f"Copy to {receipt.target}",
+    )
+    return receipt
