@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
+from headwater.infra.gpu import probe
 from tests.emulators.azure import Azurite, azurite_command
 from tests.emulators.azure import azurite as azurite_server
 from tests.emulators.gcs import FakeGcs, fake_gcs, fake_gcs_is_installed
 from tests.emulators.s3 import Moto
 from tests.emulators.s3 import moto as moto_server
-
-from headwater.infra.gpu import probe
 
 pytest_plugins = [
     "tests.plugins.places",

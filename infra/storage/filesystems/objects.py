@@ -13,7 +13,6 @@ import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import (
-    AsyncIterator,
     Awaitable,
     Callable,
     Coroutine,
@@ -708,11 +707,6 @@ def delta_tries() -> dict[str, str]:
         "backoff_config.max_backoff": f"{MAX_PAUSE_SECONDS * 1000:.0f}ms",
         "backoff_config.base": "2",
     }
-
-
-async def joined(chunks: AsyncIterator[bytes]) -> bytes:
-    """All chunks in one piece."""
-    return b"".join([chunk async for chunk in chunks])
 
 
 @contextmanager
