@@ -22,7 +22,7 @@ from tests.benchmarks.measure import (
 )
 
 MINUTE_FILES = 40
-MINUTE_ROWS = 250_000
+MINUTE_ROWS = 2_000_000
 """Files of a run of about a minute, and rows of each, with ``jobs.grind``."""
 
 MINUTE_ROUNDS = 3

@@ -168,6 +168,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 
 
+@pytest.mark.trial
 def test_ten_times_the_rows_in_the_same_groups_take_the_same_memory(tmp_path: Path) -> None:
     script = tmp_path / "measured.py"
     script.write_text(MEASURED, "utf-8")

@@ -46,6 +46,9 @@ PROFILES = {
     "workers": "processes = true\nworkers = 2\nthreads_per_worker = 2\nmemory_gib_per_worker = 1\n",
 }
 
+THREADS, WORKERS = (pytest.param(name, marks=pytest.mark.trial) for name in PROFILES)
+"""Of what is the same on both, one is for the trials."""
+
 EXPECTED = pl.DataFrame(
     {"n": range(PARTS * ROWS_IN_PART), "m": range(0, 2 * PARTS * ROWS_IN_PART, 2)}
 )
@@ -161,6 +164,7 @@ def test_ctrl_c_in_the_middle(held: Held, prefect_server: Prefect) -> None:
     require_whole_after(held)
 
 
+@pytest.mark.parametrize("held", ["threads", WORKERS], indirect=True)
 def test_sigterm_to_the_driver(held: Held, prefect_server: Prefect) -> None:
     process = held.start()
     held.await_last_part(process)
@@ -177,6 +181,7 @@ def test_sigterm_to_the_driver(held: Held, prefect_server: Prefect) -> None:
     assert prefect_server.last_run()["state"]["type"] == "CRASHED"
 
 
+@pytest.mark.parametrize("held", [THREADS, "workers"], indirect=True)
 def test_killed_driver(held: Held) -> None:
     process = held.start()
     held.await_last_part(process)

@@ -46,6 +46,8 @@ def early(trips: dd.DataFrame) -> dd.DataFrame:
     return trips.assign(share=1 / len(trips))
 """
 
+PROFILES = ["local", pytest.param("local-processes", marks=pytest.mark.trial)]
+
 NOISE = r"Traceback|WARN|Warning|ERROR|Error|Shuffle|distributed"
 
 
@@ -79,7 +81,7 @@ def expected(folder: Path) -> pl.DataFrame:
     return frame.sort(frame.columns)
 
 
-@pytest.mark.parametrize("profile", ["local", "local-processes"])
+@pytest.mark.parametrize("profile", PROFILES)
 def test_the_result_is_duckdbs_and_a_second_run_finds_it(trips: Cli, profile: str) -> None:
     done = etl(trips, "--profile", profile, "--json")
 
@@ -111,7 +113,7 @@ def test_what_fails_and_what_is_refused_say_so_in_a_line(trips: Cli) -> None:
     assert trips.versions() in ([], [0])
 
 
-@pytest.mark.parametrize("profile", ["local", "local-processes"])
+@pytest.mark.parametrize("profile", PROFILES)
 def test_a_ctrl_c_ends_it_and_the_same_command_does_it_anew(trips: Cli, profile: str) -> None:
     (trips.folder / "hold").touch()
     process = trips.start(*COMMAND, *SIDE, "--profile", profile)
