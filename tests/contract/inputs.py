@@ -314,6 +314,7 @@ class InputContract:
 
     # Parquet that is none, or not whole.
 
+    @pytest.mark.content
     @pytest.mark.parametrize(
         ("damage", "said"),
         [
@@ -344,6 +345,7 @@ class InputContract:
         assert said in str(caught.value)
         assert caught.value.hint
 
+    @pytest.mark.content
     @pytest.mark.parametrize(
         "damage", [lambda d: b"PARE" + d[4:], lambda d: d[:-4] + b"PARE"], ids=["head", "tail"]
     )
@@ -361,6 +363,7 @@ class InputContract:
 
         assert rows(uri) == frame.rows()
 
+    @pytest.mark.content
     def test_old_time_stamps_are_refused_by_name(self, write: Write) -> None:
         table = pa.table({"at": pa.array([0], pa.timestamp("us")), "n": [1]})
         data = arrow_parquet(table, use_deprecated_int96_timestamps=True)
@@ -369,12 +372,14 @@ class InputContract:
         with pytest.raises(UnsupportedData, match=r"a\.parquet: column 'at' has the old INT96"):
             open_input([str(uri)])
 
+    @pytest.mark.content
     def test_a_file_without_rows(self, root: Uri, write: Write, rows: Any) -> None:
         write("a.parquet", parquet(pl.DataFrame(schema={"n": pl.Int64})))
         assert rows(root) == []
         write("b.parquet", parquet())
         assert rows(root) == [1, 2]
 
+    @pytest.mark.content
     def test_files_that_differ_are_told_apart_with_a_diff(self, root: Uri, write: Write) -> None:
         write("a.parquet", parquet(pl.DataFrame({"n": [1], "s": ["x"]})))
         write("b.parquet", parquet(pl.DataFrame({"n": [1.5], "t": ["x"]})))
@@ -387,6 +392,7 @@ class InputContract:
         for line in ("n: Int64 there, Float64 here", "s: String there, missing here", "t: missing"):
             assert line in said
 
+    @pytest.mark.content
     def test_files_that_differ_are_widened(self, root: Uri, write: Write, rows: Any) -> None:
         write("a.parquet", parquet(pl.DataFrame({"n": [1], "s": ["x"]})))
         write("b.parquet", parquet(pl.DataFrame({"N": [1.5], "t": ["y"]})))
@@ -396,6 +402,7 @@ class InputContract:
         for said in ("'N' of ", "read as Float64", "'s' is null in ", "'t' is null in "):
             assert said in notes
 
+    @pytest.mark.content
     def test_columns_come_in_the_order_of_the_first_file(
         self, root: Uri, write: Write, rows: Any
     ) -> None:
@@ -404,6 +411,7 @@ class InputContract:
 
         assert rows(root) == [(1, "x"), (2, "y")]
 
+    @pytest.mark.content
     def test_names_that_read_as_patterns_are_only_names(self, write: Write, rows: Any) -> None:
         uri = write("a.parquet", parquet(pl.DataFrame({"*": [1], "^a.*$": [2], "a": [3]})))
 
@@ -429,11 +437,13 @@ class InputContract:
 
         assert rows(uri) == [(1, "x"), (2, "y")]
 
+    @pytest.mark.content
     def test_csv_with_quoted_newlines_and_commas(self, write: Write, rows: Any) -> None:
         uri = write("a.csv", b'n,s\n1,"one\r\ntwo, ""three"""\n2,y\n')
 
         assert rows(uri) == [(1, 'one\r\ntwo, "three"'), (2, "y")]
 
+    @pytest.mark.content
     @pytest.mark.parametrize("ending", [".csv", ".csv.gz"])
     def test_csv_with_nothing_but_a_header_has_no_rows(
         self, root: Uri, write: Write, rows: Any, ending: str
@@ -444,6 +454,7 @@ class InputContract:
         assert rows(root) == []
         assert list(open_input([str(root)]).schema) == ["n", "s"]
 
+    @pytest.mark.content
     @pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
     def test_a_text_file_without_a_byte_is_named(self, root: Uri, write: Write, name: str) -> None:
         write(name, b"")
@@ -451,6 +462,7 @@ class InputContract:
         with pytest.raises(DamagedFile, match=rf"{name} is empty"):
             open_input([str(root)])
 
+    @pytest.mark.content
     def test_csv_files_may_order_their_columns_differently(
         self, root: Uri, write: Write, rows: Any
     ) -> None:
@@ -459,6 +471,7 @@ class InputContract:
 
         assert rows(root) == [(1, "x"), (2, "y")]
 
+    @pytest.mark.content
     def test_integers_in_one_csv_file_and_decimals_in_the_next(
         self, root: Uri, write: Write, rows: Any
     ) -> None:
@@ -467,6 +480,7 @@ class InputContract:
 
         assert rows(root) == [(1.0, "x"), (2.5, "y")]
 
+    @pytest.mark.content
     def test_csv_values_of_two_kinds_are_text(self, root: Uri, write: Write, rows: Any) -> None:
         write("a.csv", b"n,s\n1,x\n")
         write("b.csv", b"n,s\ntrue,y\n")
@@ -477,6 +491,7 @@ class InputContract:
         with pytest.raises(SchemaMismatch, match="n: Int64 there, Boolean here"):
             open_input([str(root)], read=STRICT)
 
+    @pytest.mark.content
     def test_csv_files_with_other_columns_are_told_apart(
         self, root: Uri, write: Write, rows: Any
     ) -> None:
@@ -487,12 +502,14 @@ class InputContract:
             open_input([str(root)], read=STRICT)
         assert rows(root) == [(1, "x", None), (2, None, "y")]
 
+    @pytest.mark.content
     def test_a_csv_column_without_a_value_is_text(self, root: Uri, write: Write, rows: Any) -> None:
         write("a.csv", b"n,s\n1,\n2,\n")
 
         assert rows(root) == [(1, None), (2, None)]
         assert open_input([str(root)]).schema["s"] == pl.String
 
+    @pytest.mark.content
     def test_a_csv_column_without_a_value_in_one_file_is_text_in_all(
         self, root: Uri, write: Write, rows: Any
     ) -> None:
@@ -501,12 +518,14 @@ class InputContract:
 
         assert rows(root) == [(1, None), (3, "007")]
 
+    @pytest.mark.content
     def test_compressed_text_that_is_cut_short_is_named(self, root: Uri, write: Write) -> None:
         write("a.csv.gz", gzip.compress(b"n,s\n" + b"1,x\n" * 5000)[:-20])
 
         with pytest.raises(DamagedFile, match=r"a\.csv\.gz is not whole gzip data"):
             open_input([str(root)])
 
+    @pytest.mark.content
     def test_bytes_that_are_no_text_are_named(self, root: Uri, write: Write, rows: Any) -> None:
         write("a.csv", parquet(pl.DataFrame({"n": range(1000)}).with_columns(s=pl.col("n") * 7)))
 
@@ -523,6 +542,7 @@ class InputContract:
 
         assert rows(uri) == [(1, "x", {"a": [1, 2]}), (2, "y", None)]
 
+    @pytest.mark.content
     def test_keys_may_be_missing_from_lines_and_files(
         self, root: Uri, write: Write, rows: Any
     ) -> None:
@@ -532,6 +552,7 @@ class InputContract:
         expected = [(1.0, None, None), (2.0, "x", None), (2.5, None, True)]
         assert rows(root) == expected
 
+    @pytest.mark.content
     def test_nested_keys_may_be_missing_from_files(
         self, root: Uri, write: Write, rows: Any
     ) -> None:
@@ -540,6 +561,7 @@ class InputContract:
 
         assert rows(root) == [{"a": 1, "b": None}, {"a": None, "b": "x"}]
 
+    @pytest.mark.content
     def test_keys_that_come_late_are_read(
         self, write: Write, rows: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -552,6 +574,7 @@ class InputContract:
             (2.5, [{"a": None, "b": 1}], 1),
         ]
 
+    @pytest.mark.content
     def test_json_that_is_none_is_named(self, root: Uri, write: Write) -> None:
         write("a.jsonl", b'{"n": 1}\n{"n": \n')
 

@@ -314,6 +314,15 @@ class Killed:
             text = self._fs.read(self._fs.stat(Uri.parse(lists[0])))
         return len(found & {part["index"] for part in json.loads(text)["parts"]})
 
+    def receipt_texts(self) -> dict[str, bytes]:
+        """What they say, for the message of a test that finds another number."""
+        with self.reachable():
+            return {
+                name: self._fs.read(self._fs.stat(Uri.parse(name)))
+                for name in self.left()
+                if "/part-" in name and name.endswith(".json")
+            }
+
     def rows(self, name: str) -> pl.DataFrame:
         """A table as another reader than ours sees it, sorted by all columns."""
         with self.reachable():
@@ -355,7 +364,7 @@ def test_a_killed_run_and_the_same_command_give_what_no_kill_would_have(
 
     killed.kill()
 
-    done = killed.receipts()
+    done, receipts = killed.receipts(), killed.receipt_texts()
     found = killed.versions("table")
     assert found in ([], [1])
     assert point.committed in (None, bool(found))
@@ -367,7 +376,7 @@ def test_a_killed_run_and_the_same_command_give_what_no_kill_would_have(
     if found:
         assert again.json["status"] == "already committed" or "--then" in point.job
     else:
-        assert again.json["resumed_parts"] == done
+        assert again.json["resumed_parts"] == done, receipts
     calm = killed.run("calm")
     assert calm.code == 0, calm.err
     tables = ["table", "table-second"] if "--then" in point.job else ["table"]

@@ -34,6 +34,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 f"{item.nodeid}: marked {', '.join(wrong)}, but its folder makes it {kind}"
             )
         item.add_marker(kind)
+        if kind == "emulated" and item.get_closest_marker("content"):
+            item.add_marker("trial")  # each store gives the same bytes, as other tests show
         if kind == "unit":
             item.add_marker("disable_socket")
         elif not any(item.iter_markers("cloud")):
