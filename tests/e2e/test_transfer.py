@@ -62,6 +62,7 @@ def test_refusals_say_what_to_do_and_exit_with_2(alone: Cli) -> None:
     assert contents(alone.folder / "other") == contents(alone.folder / "in")
 
 
+@pytest.mark.trial  # failed once of seven, under load; not yet explained
 def test_ctrl_c_leaves_what_was_checked_for_the_next_run(
     alone: Cli, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
