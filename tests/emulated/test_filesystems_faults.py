@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -122,3 +123,17 @@ def test_a_failed_upload_leaves_no_parts(
     assert "Uploads" not in client.list_multipart_uploads(Bucket=root.bucket)
     client.close()
     assert list(open_filesystem(root).list(root)) == []
+
+
+def test_a_request_that_is_cut_in_its_middle_leaves_nothing(moto: Moto, root: Uri) -> None:
+    with faulty(moto.url, lambda _method, _path: Fault.NONE) as url:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=5) as connection:
+            head = (
+                f"PUT /{root.bucket}/lake/a HTTP/1.1\r\nHost: {host}\r\nContent-Length: 10\r\n\r\n"
+            )
+            connection.sendall(f"{head}five!".encode())
+            connection.shutdown(socket.SHUT_WR)
+            assert connection.recv(1) == b""
+
+    assert not list(open_filesystem(root).list(root))

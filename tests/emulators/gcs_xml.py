@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-from tests.emulators.http_body import request_body
+from tests.emulators.http_body import CutShort, request_body
 
 JSON_PATHS = ("/storage/v1/", "/upload/storage/v1/", "/download/storage/v1/")
 PER_CONNECTION = frozenset({"connection", "keep-alive", "transfer-encoding", "server", "date"})
@@ -61,7 +61,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         self.close_connection = True  # one request each, so that no thread outlives its answer
-        body = request_body(self)
+        try:
+            body = request_body(self)
+        except CutShort:
+            return
         if self.path.startswith(JSON_PATHS):
             # The Host header stays: the server builds the address of resumable uploads from it.
             headers = {k: v for k, v in self.headers.items() if k.lower() not in PER_CONNECTION}
