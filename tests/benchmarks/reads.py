@@ -24,6 +24,8 @@ from tests.benchmarks.measure import (
     tpch_tables,
 )
 
+from headwater.infra.launchers.local import MAX_THREADS
+
 if TYPE_CHECKING:
     from headwater.infra.models import DataRef
 
@@ -166,19 +168,21 @@ def _readers(refs: Sequence[DataRef], url: str) -> dict[str, Read]:
 
 
 def _headwater(refs: Sequence[DataRef], columns: Sequence[str] | None) -> int:
+    """As the threads of a worker do: one file is decoded while another comes."""
     import polars as pl
 
     from headwater.infra.storage import footers
-    from headwater.infra.storage.staging import Wanted, stage_all
+    from headwater.infra.storage.staging import stage
 
     footers._FOOTERS = footers.Footers()  # as in a process that has read none
-    names = None if columns is None else frozenset(columns)
-    with (
-        TemporaryDirectory() as tmp,
-        stage_all([Wanted(ref, names) for ref in refs], directory=Path(tmp)) as staged,
-    ):
-        frame = pl.scan_parquet([file.path for file in staged], glob=False)
-        return (frame if columns is None else frame.select(columns)).collect().height
+    with TemporaryDirectory() as tmp, ThreadPoolExecutor(MAX_THREADS) as pool:
+
+        def read(ref: DataRef) -> pl.DataFrame:
+            with stage(ref, columns, directory=Path(tmp)) as staged:
+                frame = pl.scan_parquet(staged.path, glob=False)
+                return (frame if columns is None else frame.select(columns)).collect()
+
+        return pl.concat(pool.map(read, refs)).height
 
 
 def _polars(uris: Sequence[str], columns: Sequence[str] | None) -> int:
