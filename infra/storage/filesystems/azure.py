@@ -525,7 +525,8 @@ def _from_connection_string(text: str) -> Access | None:
     account = fields.get("AccountName", "")
     endpoint = fields.get("BlobEndpoint", "").rstrip("/")
     if not account and endpoint:
-        account = endpoint.partition("://")[2].partition(".")[0]
+        parts = urlsplit(endpoint)  # an emulator's account is in the path
+        account = parts.path.strip("/") or (parts.hostname or "").partition(".")[0]
     if not account:
         return None
     protocol = fields.get("DefaultEndpointsProtocol", "https")
