@@ -13,7 +13,7 @@ import polars as pl
 import polars.selectors as cs
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
-from tests.contract.cut_catalogue import JOBS
+from tests.contract.cut_catalogue import BY, JOBS
 from tests.contract.cut_data import DATA, SIDES, CutJob
 from tests.contract.cut_generated import Example, examples
 from tests.contract.cuts import MANY, ODD, ONE, Workbench
@@ -63,7 +63,26 @@ PASSES = (
 )
 
 
-@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
+AT_LENGTH = frozenset(
+    f"aggregate: {functions}, {groups}"
+    for functions, here in (
+        ("numbers", "null keys"),
+        ("special floats and tops", "NaN keys"),
+        ("text, times, quantiles and pairs", "two keys"),
+    )
+    for groups in BY
+    if groups not in ("all rows", here)
+)
+"""Jobs for the trials: each kind of functions meets each kind of groups; ``here`` stays."""
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        pytest.param(job, id=job.name, marks=pytest.mark.trial if job.name in AT_LENGTH else ())
+        for job in JOBS
+    ],
+)
 def test_any_cut_gives_what_duckdb_gives(
     benches: dict[str, Workbench], oracle: duckdb.DuckDBPyConnection, job: CutJob
 ) -> None:
