@@ -303,6 +303,8 @@ class JobRequest:
         window: Span of time that the run covers, for scheduled runs.
         format: How the target is written: a Delta table, or plain Parquet without versions.
         read: How the sources are read; side tables by its defaults.
+        gather: Folder that inputs are copied to before they are read; ``None`` reads each where
+            it is. The work is the same either way.
     """
 
     sources: tuple[str, ...]
@@ -318,6 +320,7 @@ class JobRequest:
     source_version: int | None = None
     format: Format = Format.DELTA
     read: ReadOptions = ReadOptions()
+    gather: str | None = None
 
     @property
     def job_name(self) -> str:
@@ -408,6 +411,29 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True)
+class Gathered:
+    """One input that a run has copied before it read it.
+
+    Attributes:
+        source: The address that was given.
+        target: Folder that holds the copy.
+        objects: How many the input has.
+        size_bytes: Of these.
+        copied: How many were copied this time; the others were there and checked already.
+        copied_bytes: Of these, as far as the copy came.
+        seconds: How long that took.
+    """
+
+    source: str
+    target: str
+    objects: int
+    size_bytes: int
+    copied: int
+    copied_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class InputSummary:
     """What a receipt says of one input.
 
@@ -444,6 +470,7 @@ class RunReceipt:
         aside: Address of the file that keeps them; empty where none does.
         placement: Where it was planned to run, and for how much; ``None`` where it was refused
             before, or was done already.
+        gathered: Inputs that were copied to one place first.
     """
 
     run_id: str
@@ -484,6 +511,7 @@ class RunReceipt:
     bad_rows: int = 0
     aside: str = ""
     placement: Placement | None = None
+    gathered: tuple[Gathered, ...] = ()
     version: int = RECEIPT_VERSION
 
     @property

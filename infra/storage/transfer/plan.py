@@ -55,7 +55,11 @@ def plan_transfer(request: TransferRequest) -> TransferPlan:
         AccessDenied: One end may not be read, or a local target not written.
         StorageError: A local target has too little room.
     """
-    source = find_source(request.source, request.version)
+    return plan_copy(find_source(request.source, request.version), request)
+
+
+def plan_copy(source: Source, request: TransferRequest) -> TransferPlan:
+    """What ``request`` comes to where its source has been looked at; see ``plan_transfer``."""
     target, root = _target(source, request.target)
     targets = _addresses(source, target)
     _require_apart(source, target, targets)
