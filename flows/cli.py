@@ -211,6 +211,14 @@ def _takes_etl(act: Callable[[EtlParameters, Console], None]) -> Callable[..., N
                 help="One more table, made from the new version, in the same run; may be repeated.",
             ),
         ] = None,
+        gather: Annotated[
+            str | None,
+            typer.Option(
+                "--gather",
+                metavar="URI",
+                help="Folder to copy inputs to before they are read, those in another bucket.",
+            ),
+        ] = None,
         profile: Annotated[
             str, typer.Option("--profile", metavar="NAME", help="Cluster profile: where it runs.")
         ] = "local",
@@ -251,6 +259,7 @@ def _takes_etl(act: Callable[[EtlParameters, Console], None]) -> Callable[..., N
                     encoding=encoding,
                     delimiter=delimiter_of(delimiter),
                     max_expansion=max_expansion,
+                    gather=gather,
                     profile=profile,
                     fresh=fresh,
                     again=again,

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headwater.flows.gathering import data_inputs, gather_plan
 from headwater.infra.errors import DataError, StorageError
 from headwater.infra.gpu import GpuProbe, probe
 from headwater.infra.locations.locate import locate
@@ -18,7 +19,9 @@ from headwater.infra.models import Cloud, JobRequest, RunReceipt
 from headwater.infra.planner.history import month_to_date
 from headwater.infra.planner.learning import GPU_BYTES_PER_SECOND, Learned, learn, observed
 from headwater.infra.planner.models import (
+    Copying,
     DataInput,
+    FollowUp,
     Here,
     Needs,
     Output,
@@ -53,6 +56,7 @@ def place(
     request: JobRequest,
     profile: ClusterProfile,
     *,
+    then: Sequence[JobRequest] = (),
     folder: Path | None = None,
     gpu_probe: GpuProbe = probe,
     today: date | None = None,
@@ -60,6 +64,7 @@ def place(
     """Find the data of ``request`` and plan where to run it.
 
     Args:
+        then: Requests of the tables that are made from its result, in the same place.
         folder: Where the job's module is looked for first; the working folder by default.
         today: For the age of prices; in UTC by default.
     Raises:
@@ -69,15 +74,17 @@ def place(
     from headwater.infra.catalog.tables import load_catalog
 
     rules = effective_rules(profile, load_policies())
-    job = _job(request, folder or Path.cwd())
-    uris = [*request.sources, *(uri for _, uri in request.sides)]
-    inputs = locate(uris, declared=profile.locations)
+    folder = folder or Path.cwd()
+    job = _job(request, folder)
+    for one in then:
+        _job(one, folder)
+    inputs, copies = _inputs(request, then, profile, folder)
     (target,) = locate([request.target], declared=profile.locations, missing_ok=True)
     here = _here(profile, gpu_probe) if profile.cluster.launcher == "local" else None
     receipts, note = past_runs()
     day = today or datetime.now(UTC).date()
     asked = PlanRequest(
-        inputs=tuple(_input(one) for one in inputs),
+        inputs=inputs,
         output=Output(target.uri, target.cloud, target.regions),
         today=day,
         needs=_needs(profile),
@@ -86,6 +93,8 @@ def place(
         here=here,
         month_to_date=month_to_date(receipts, day),
         learned=_learned(receipts, request.job_name, here),
+        copies=copies,
+        then=tuple(FollowUp(_learned(receipts, one.job_name, here)) for one in then),
     )
     return Placed(asked, plan(asked, OfferTable.of(load_catalog()), rules), note)
 
@@ -94,6 +103,19 @@ def _job(request: JobRequest, folder: Path) -> Job:
     from headwater.tasks.jobs import COPY, find_job
 
     return find_job(request.job, folder=folder) if request.job else COPY
+
+
+def _inputs(
+    request: JobRequest, then: Sequence[JobRequest], profile: ClusterProfile, folder: Path
+) -> tuple[tuple[DataInput, ...], tuple[Copying, ...]]:
+    """Where each input is read, and what is copied there before."""
+    if request.gather is not None:
+        gathering = gather_plan([request, *then], folder=folder)
+        refs = [named.refs for named in gathering.named.values()]
+        return data_inputs(refs, profile.locations, gathering)
+    sides = [side for one in (request, *then) for _, side in one.sides]
+    found = locate([*request.sources, *sides], declared=profile.locations)
+    return tuple(_input(one) for one in found), ()
 
 
 def _input(one: Location) -> DataInput:

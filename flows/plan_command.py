@@ -19,7 +19,11 @@ def plan_etl(parameters: EtlParameters, console: Console) -> None:
     """
     from headwater.flows.placing import place
 
-    placed = place(parameters.to_request(), load_profile(parameters.profile))
+    placed = place(
+        parameters.to_request(),
+        load_profile(parameters.profile),
+        then=parameters.to_follow_ups(),
+    )
     plan = placed.plan
     value = as_json(plan)
     if not plan.candidates:

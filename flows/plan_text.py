@@ -7,7 +7,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headwater.infra.models import Placement, to_jsonable
 from headwater.infra.planner.models import (
@@ -22,6 +22,9 @@ from headwater.infra.planner.models import (
     Times,
 )
 from headwater.infra.units import human_bytes, human_seconds
+
+if TYPE_CHECKING:
+    from headwater.infra.storage.gather import GatherPlan
 
 WIDTH = 80
 SHOWN = 8
@@ -77,6 +80,17 @@ def placement_line(placement: Placement) -> str:
         seconds, high = placement.seconds
         amounts.append(f"{_seconds(seconds)} (p90 {_seconds(high)})")
     return f"{', '.join([placement.where, *amounts])}: {placement.why}"
+
+
+def gather_line(plan: GatherPlan) -> str:
+    """What a run copies first, in one line."""
+    there = f"; {plan.kept:,} there already" if plan.kept else ""
+    if not plan.objects:
+        return f"nothing to copy to {plan.folder.display}{there}"
+    return (
+        f"{plan.objects:,} objects, {human_bytes(plan.size_bytes)}, to copy to"
+        f" {plan.folder.display}{there}"
+    )
 
 
 def as_json(plan: PlacementPlan) -> dict[str, Any]:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from headwater.flows.console import Console
 from headwater.flows.parameters import EtlParameters
-from headwater.flows.plan_text import placement_line
+from headwater.flows.plan_text import gather_line, placement_line
 from headwater.flows.prefect_api import prefect_api
 from headwater.infra.models import RunReceipt, to_jsonable
 from headwater.infra.storage.uris import Uri
 
 if TYPE_CHECKING:
     from headwater.flows.etl_run import EtlRun
+    from headwater.infra.storage.transfer.run import TransferProgress
 
 QUIET_DASK = {"DASK_LOGGING__DISTRIBUTED": "critical"}
 """Dask reports each failing task and each lost connection at shutdown in many lines of its own;
@@ -43,19 +44,33 @@ def run_etl(parameters: EtlParameters, console: Console) -> RunReceipt:
             from headwater.flows.etl_run import EtlRun
             from headwater.infra.profiles import load_profile
 
+        def copied(progress: TransferProgress) -> None:
+            console.started = progress.objects_done < progress.objects
+            display.copied(progress)
+
         run = EtlRun(
             parameters.to_request(),
             load_profile(parameters.profile),
             then=parameters.to_follow_ups(),
             on_progress=display.progress,
+            on_copied=copied,
         )
-        run.scan()
+        if run.request.gather:
+            console.again = "copies that were checked are kept, finished parts are taken up"
+            _gather_plan(run, console)
+        try:
+            run.scan()
+        except BaseException as exc:
+            if console.started:  # a copy was stopped: what has moved is billed
+                run.keep(run.receipt(exc))
+            raise
         _say_what_was_done(run, console)
         if run.is_done:
             receipt = run.receipt()
             run.keep(receipt)
             return receipt
-        console.say(f"plan: {placement_line(run.place(console.ask))}")
+        if not run.request.gather:
+            console.say(f"plan: {placement_line(run.place(console.ask))}")
         display.step("start Prefect's server" if api.is_own else "call Prefect's server")
         with run.phase("prefect"):
             with _no_garbage_collection():
@@ -66,6 +81,15 @@ def run_etl(parameters: EtlParameters, console: Console) -> RunReceipt:
             display.step("parts")
             # The parameters are a validated model already.
             return etl.with_options(validate_parameters=False)(parameters)
+
+
+def _gather_plan(run: EtlRun, console: Console) -> None:
+    """What a run copies first and what it costs, before a byte moves."""
+    plan = run.plan_gather()
+    placement = run.place(console.ask)
+    console.say(f"plan: {placement_line(placement)}")
+    if plan is not None and plan.gatherings:
+        console.say(f"gather: {gather_line(plan)}")
 
 
 def _say_what_was_done(run: EtlRun, console: Console) -> None:

@@ -12,8 +12,8 @@ from headwater.infra.planner.models import MonthToDate
 def month_to_date(receipts: Iterable[RunReceipt], today: date) -> tuple[MonthToDate, ...]:
     """Bytes by cloud and kind of destination, of runs that began in ``today``'s month (UTC).
 
-    A run moved at most what it was planned to, and no more than it read: one that failed halfway
-    counts for what it had taken.
+    A run moved at most what it was planned to, and no more than it copied and read: one that failed
+    halfway counts for what it had taken.
     """
     moved: dict[tuple[Cloud, str], float] = {}
     for receipt in receipts:
@@ -21,7 +21,8 @@ def month_to_date(receipts: Iterable[RunReceipt], today: date) -> tuple[MonthToD
         if receipt.placement is None or (begun.year, begun.month) != (today.year, today.month):
             continue
         planned = sum(one.size_bytes for one in receipt.placement.moved)
-        share = min(1.0, receipt.bytes_read / planned) if planned else 0.0
+        taken = receipt.bytes_read + sum(one.copied_bytes for one in receipt.gathered)
+        share = min(1.0, taken / planned) if planned else 0.0
         for one in receipt.placement.moved:
             way = (one.cloud, one.to)
             moved[way] = moved.get(way, 0.0) + one.size_bytes * share

@@ -305,7 +305,7 @@ def _transfer(named: Named, source: Source, folder: Uri) -> TransferPlan:
         return plan_copy(source, request)
     except TargetExists as exc:
         raise TargetExists(
-            f"{exc.message}; it was copied from {named.uri.display}, which has been made anew since",
+            f"{exc.message}; the table {named.uri.display} has been made anew since it was copied",
             hint=f"remove {target.display}, or gather in another folder",
         ) from exc
 
@@ -315,7 +315,7 @@ def subfolder(uri: Uri) -> str:
 
     Example:
         >>> subfolder(Uri.parse("s3://lake/raw/trips/*.csv"))
-        'lake-raw-trips-.csv-91e9b8a9e5'
+        'lake-raw-trips-.csv-cbc2bc69eb'
     """
     words = re.sub(r"[^A-Za-z0-9._=]+", "-", f"{uri.bucket}/{uri.key}").strip("-.")
     digest = sha256(str(uri).encode()).hexdigest()[:DIGEST_DIGITS]
