@@ -45,6 +45,7 @@ class Gatherer:
         self._folder = folder
         self._on_copied = on_copied
         self._gathered: dict[str, Gathered] = {}
+        self._done: set[str] = set()
 
     @property
     def gathered(self) -> tuple[Gathered, ...]:
@@ -62,13 +63,15 @@ class Gatherer:
         return self.plan
 
     def run(self, formats: frozenset[Format]) -> None:
-        """Copy inputs of ``formats``; see ``run_gather``."""
+        """Copy inputs of ``formats`` that were not copied by a call before; see ``run_gather``."""
         if self.plan is None:
             raise RuntimeError("look() has not been called")
-        copies = run_gather(
-            self.plan, formats=formats, on_progress=self._on_copied, on_end=self._take
-        )
+        left = [one for one in self.plan.gatherings if one.address not in self._done]
+        mine = tuple(one for one in left if one.named.format in formats)
+        part = replace(self.plan, gatherings=mine)
+        copies = run_gather(part, on_progress=self._on_copied, on_end=self._take)
         self.copies = replace(copies, at={**self.copies.at, **copies.at})
+        self._done |= {one.address for one in mine}
 
     def _take(self, one: Gathered) -> None:
         self._gathered[one.source] = one

@@ -19,7 +19,6 @@ from headwater.infra.models import Cloud, JobRequest, RunReceipt
 from headwater.infra.planner.history import month_to_date
 from headwater.infra.planner.learning import GPU_BYTES_PER_SECOND, Learned, learn, observed
 from headwater.infra.planner.models import (
-    Copying,
     DataInput,
     FollowUp,
     Here,
@@ -33,6 +32,7 @@ from headwater.infra.planner.models import (
 from headwater.infra.planner.offers import OfferTable
 from headwater.infra.planner.plan import plan
 from headwater.infra.profiles import ClusterProfile, effective_rules, load_policies
+from headwater.infra.storage.gather import GatherPlan
 from headwater.infra.storage.receipts import ReceiptStore
 
 if TYPE_CHECKING:
@@ -45,11 +45,13 @@ class Placed:
 
     Attributes:
         note: Why past runs are not in it, where they could not be read.
+        gathering: What would be copied first, where that was asked for.
     """
 
     request: PlanRequest
     plan: PlacementPlan
     note: str = ""
+    gathering: GatherPlan | None = None
 
 
 def place(
@@ -78,7 +80,12 @@ def place(
     job = _job(request, folder)
     for one in then:
         _job(one, folder)
-    inputs, copies = _inputs(request, then, profile, folder)
+    gathering = None if request.gather is None else gather_plan([request, *then], folder=folder)
+    if gathering is None:
+        inputs, copies = _inputs(request, then, profile), ()
+    else:
+        refs = [named.refs for named in gathering.named.values()]
+        inputs, copies = data_inputs(refs, profile.locations, gathering)
     (target,) = locate([request.target], declared=profile.locations, missing_ok=True)
     here = _here(profile, gpu_probe) if profile.cluster.launcher == "local" else None
     receipts, note = past_runs()
@@ -96,7 +103,8 @@ def place(
         copies=copies,
         then=tuple(FollowUp(_learned(receipts, one.job_name, here)) for one in then),
     )
-    return Placed(asked, plan(asked, OfferTable.of(load_catalog()), rules), note)
+    placed = plan(asked, OfferTable.of(load_catalog()), rules)
+    return Placed(asked, placed, note, gathering)
 
 
 def _job(request: JobRequest, folder: Path) -> Job:
@@ -106,16 +114,11 @@ def _job(request: JobRequest, folder: Path) -> Job:
 
 
 def _inputs(
-    request: JobRequest, then: Sequence[JobRequest], profile: ClusterProfile, folder: Path
-) -> tuple[tuple[DataInput, ...], tuple[Copying, ...]]:
-    """Where each input is read, and what is copied there before."""
-    if request.gather is not None:
-        gathering = gather_plan([request, *then], folder=folder)
-        refs = [named.refs for named in gathering.named.values()]
-        return data_inputs(refs, profile.locations, gathering)
+    request: JobRequest, then: Sequence[JobRequest], profile: ClusterProfile
+) -> tuple[DataInput, ...]:
     sides = [side for one in (request, *then) for _, side in one.sides]
     found = locate([*request.sources, *sides], declared=profile.locations)
-    return tuple(_input(one) for one in found), ()
+    return tuple(_input(one) for one in found)
 
 
 def _input(one: Location) -> DataInput:

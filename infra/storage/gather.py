@@ -14,7 +14,7 @@ from functools import partial
 from hashlib import sha256
 
 from headwater.infra.errors import InvalidRequest, Overlap, SourceChanged, TargetExists
-from headwater.infra.models import DataRef, Format, Gathered
+from headwater.infra.models import DataRef, Gathered
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.listing import require_outside_tables
 from headwater.infra.storage.named import Copies, Named, find_named
@@ -172,7 +172,6 @@ def plan_gather(
 def run_gather(
     plan: GatherPlan,
     *,
-    formats: frozenset[Format] = frozenset(Format),
     on_progress: OnProgress = lambda _: None,
     on_end: Callable[[Gathered], None] = lambda _: None,
 ) -> Copies:
@@ -181,23 +180,16 @@ def run_gather(
     After any end the same call goes on where this one stopped: copies that were checked are kept.
 
     Args:
-        formats: Inputs of other formats are left for a later call.
-        on_progress: Called by this thread as bytes come, over all inputs of this call.
+        on_progress: Called by this thread as bytes come, over all inputs.
         on_end: Called once for each input, also for one whose copy was stopped.
     Raises:
         SourceChanged: A file is no longer the version that was planned.
         DamagedCopy: The store does not hold what was sent; that copy was removed.
         AccessDenied: The folder does not take what is written.
     """
-    mine = [one for one in plan.gatherings if one.named.format in formats]
-    whole = TransferProgress(
-        sum(one.transfer.objects for one in mine),
-        0,
-        sum(one.transfer.size_bytes for one in mine),
-        0,
-    )
+    whole = TransferProgress(plan.objects, 0, plan.size_bytes, 0)
     at = dict(plan.copies.at)
-    for one in mine:
+    for one in plan.gatherings:
         rows = _run(one, partial(_tell, whole, on_progress), on_end)
         at |= _copies(one, rows)
         whole = replace(
