@@ -51,19 +51,22 @@ def test_what_is_copied_is_said_before_and_kept_in_the_receipt(headwater: Cli, s
 @pytest.mark.trial
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_run_and_the_same_command_copy_each_file_once(
-    headwater: Cli, source: str, gcs_process: FakeGcs, end: signal.Signals
+    headwater: Cli, gcs_process: FakeGcs, moto_process: Moto, end: signal.Signals
 ) -> None:
-    headwater.environment |= gcs_process.environment
-    gather = f"gs://{gcs_process.new_bucket()}/near"
-    command = ("run", "etl", "--source", source, "--target", "out", "--gather", gather)
+    bucket = gcs_process.new_bucket()
+    for number in range(FILES):
+        gcs_process.put(bucket, f"in/{number}.parquet", parquet(number))
+    headwater.environment |= gcs_process.environment | moto_process.environment
+    gather = f"s3://{moto_process.new_bucket()}/near"
+    command = ("run", "etl", "--source", f"gs://{bucket}/in", "--target", "out")
+    command = (*command, "--gather", gather)
     reached = Event()
 
     def choose(method: str, path: str) -> Fault:
-        is_copy = method == "PUT" and "upload_id=" in path
-        return Fault.HELD if is_copy and not reached.is_set() else Fault.NONE
+        return Fault.HELD if method == "PUT" and "/5.parquet" in path else Fault.NONE
 
-    with faulty(gcs_process.url, choose, reached.set) as url:
-        process = headwater.start(*command, env=FakeGcs(url).environment)
+    with faulty(moto_process.url, choose, reached.set) as url:
+        process = headwater.start(*command, env=Moto(url).environment)
         assert reached.wait(60), process.poll() or "the copy was not reached"
         time.sleep(3)  # so that what was checked before is told of
         process.send_signal(end)
