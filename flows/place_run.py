@@ -10,10 +10,11 @@ from tempfile import gettempdir
 from typing import Self
 
 from headwater.flows.gathering import data_inputs
+from headwater.flows.plan_text import placement_of
 from headwater.infra.errors import HeadwaterError, InvalidRequest
 from headwater.infra.locations.locate import locate
 from headwater.infra.locations.residency import data_of, require_resident
-from headwater.infra.models import DataRef, JobRequest, Moved, Placement
+from headwater.infra.models import DataRef, JobRequest, Placement
 from headwater.infra.planner.models import (
     HERE,
     Copying,
@@ -112,7 +113,7 @@ def place_run(reads: Reads, profile: ClusterProfile, ask: Ask) -> Placement:
         plan = _plan(data, copies, reads, profile, Rules.of(policies))
         if not plan.candidates:
             raise InvalidRequest(f"{plan.denied[0].detail} here is beyond {plan.denied[0].rule}")
-    return _placement(plan)
+    return placement_of(plan)
 
 
 def _require_allowed(rules: Rules, reads: Reads, profile: ClusterProfile) -> None:
@@ -166,15 +167,3 @@ def _plan(
         ),
     )
     return plan(request, OfferTable.of(load_catalog()), rules)
-
-
-def _placement(plan: PlacementPlan) -> Placement:
-    first = plan.first
-    usd, seconds = first.usd.total, first.seconds.total
-    return Placement(
-        first.where,
-        (usd.p50, usd.p90),
-        (seconds.p50, seconds.p90),
-        plan.why,
-        tuple(Moved(one.cloud, one.to, int(one.moved_bytes)) for one in first.moved),
-    )

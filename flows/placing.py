@@ -19,6 +19,7 @@ from headwater.infra.models import Cloud, JobRequest, RunReceipt
 from headwater.infra.planner.history import month_to_date
 from headwater.infra.planner.learning import GPU_BYTES_PER_SECOND, Learned, learn, observed
 from headwater.infra.planner.models import (
+    Copying,
     DataInput,
     FollowUp,
     Here,
@@ -81,8 +82,9 @@ def place(
     for one in then:
         _job(one, folder)
     gathering = None if request.gather is None else gather_plan([request, *then], folder=folder)
+    copies: tuple[Copying, ...] = ()
     if gathering is None:
-        inputs, copies = _inputs(request, then, profile), ()
+        inputs = _inputs(request, then, profile)
     else:
         refs = [named.refs for named in gathering.named.values()]
         inputs, copies = data_inputs(refs, profile.locations, gathering)

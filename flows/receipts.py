@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from headwater.flows.plan_text import elsewhere_line, placement_line
 from headwater.infra.models import Gathered, RunReceipt, Status
 from headwater.infra.storage.uris import Uri
 from headwater.infra.units import human_bytes, human_seconds
@@ -29,6 +30,9 @@ def receipt_rows(receipt: RunReceipt, *, folder: Path | None = None) -> list[tup
         rows.append((label, f"{_shown(source.uri, folder)} ({facts})"))
     rows += [("gathered", _gathered(one, folder)) for one in receipt.gathered]
     rows.append(("job", receipt.job))
+    if receipt.placement is not None and receipt.placement.ranking:
+        rows.append(("plan", placement_line(receipt.placement)))
+        rows.append(("elsewhere", elsewhere_line(receipt.placement) or "nowhere"))
     target = _shown(receipt.target, folder)
     if receipt.dataset is not None:
         rows.append(("target", target))

@@ -391,9 +391,58 @@ class Moved:
     size_bytes: int
 
 
+DENIALS_KEPT = 20
+"""Denials that a placement keeps; the others are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankedPlace:
+    """One way to run the work, as a plan ranked it.
+
+    Attributes:
+        rank: From 1, the best; those that the table leaves out are not kept either.
+        strategy: How inputs in several places come together.
+        where: Its places.
+        machines: How many of which type; empty is this machine.
+        market: How they are sold.
+        seconds: What was expected, and what one run in ten exceeds; ``None`` has no end.
+        usd: Likewise, in US dollars.
+        parts: What was expected, in US dollars, by what it is paid for.
+        note: Why it cannot be run, or what is odd about it.
+    """
+
+    rank: int
+    strategy: str
+    where: str
+    machines: str
+    market: str
+    seconds: tuple[float | None, float | None]
+    usd: tuple[float | None, float | None]
+    parts: dict[str, float | None]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeniedPlace:
+    """Offers that a rule kept out of a plan.
+
+    Attributes:
+        source: File that says the rule; empty where it was not read from one.
+        offers: How many.
+    """
+
+    where: str
+    rule: str
+    source: str = ""
+    detail: str = ""
+    offers: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Where a run was planned to be, and what that was to cost and take.
+
+    Where no cloud bills for the data nothing is ranked.
 
     Attributes:
         usd: US dollars: what was expected, and what one run in ten exceeds; ``None`` where it
@@ -401,6 +450,8 @@ class Placement:
         seconds: Likewise.
         why: Why there.
         moved: Bytes that leave a region for it; their price depends on the month's sum.
+        ranking: The table of the plan, as it was shown: a few places, and all other strategies.
+        denied: The first ``DENIALS_KEPT`` denials, and how many more there were.
     """
 
     where: str
@@ -408,6 +459,9 @@ class Placement:
     seconds: tuple[float, float] | None = None
     why: str = ""
     moved: tuple[Moved, ...] = ()
+    ranking: tuple[RankedPlace, ...] = ()
+    denied: tuple[DeniedPlace, ...] = ()
+    denied_more: int = 0
 
 
 @dataclass(frozen=True, slots=True)
