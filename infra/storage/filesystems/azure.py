@@ -158,6 +158,8 @@ class Azure(ObjectStore):
         super().__init__(loop)
         self._access = resolve(account)
         self._fs = _Client(self._access)
+        self._homes: dict[str, Home] = {}
+        self._asking = asyncio.Lock()
 
     @property
     def endpoint(self) -> str:
@@ -265,8 +267,14 @@ class Azure(ObjectStore):
         return (urlsplit(self.endpoint).hostname or "").endswith(AZURE_DOMAINS)
 
     async def _home(self, uri: Uri) -> Home:
-        # All containers of an account are where it is.
+        # All containers of an account are where it is, so its manager is asked once.
         manager = manager_of(self.endpoint)
+        async with self._asking:
+            if manager not in self._homes:
+                self._homes[manager] = await self._asked_home(manager, uri)
+        return self._homes[manager]
+
+    async def _asked_home(self, manager: str, uri: Uri) -> Home:
         try:
             async with DefaultAzureCredential() as credential:
                 token = (await credential.get_token(f"{manager}/.default")).token
