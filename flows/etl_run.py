@@ -403,7 +403,7 @@ class EtlRun:
 
     def _status(self, error: BaseException | None) -> Status:
         if isinstance(error, Exception):
-            return Status.FAILED if self._prepared or self._gatherer.gathered else Status.REFUSED
+            return Status.FAILED if self._prepared or self._gatherer.has_moved else Status.REFUSED
         if error is not None:
             return Status.INTERRUPTED
         if self._was_there:

@@ -52,6 +52,11 @@ class Gatherer:
         """What was copied, as far as it came."""
         return tuple(self._gathered.values())
 
+    @property
+    def has_moved(self) -> bool:
+        """Whether bytes were copied, which may be billed."""
+        return any(one.copied_bytes for one in self.gathered)
+
     def look(self, requests: Sequence[JobRequest]) -> GatherPlan:
         """Decide what is copied for all tables of a run; nothing is written.
 

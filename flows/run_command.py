@@ -13,6 +13,7 @@ from headwater.flows.console import Console
 from headwater.flows.parameters import EtlParameters
 from headwater.flows.plan_text import gather_line, placement_line
 from headwater.flows.prefect_api import prefect_api
+from headwater.infra.errors import HeadwaterError
 from headwater.infra.models import RunReceipt, to_jsonable
 from headwater.infra.storage.uris import Uri
 
@@ -45,7 +46,8 @@ def run_etl(parameters: EtlParameters, console: Console) -> RunReceipt:
             from headwater.infra.profiles import load_profile
 
         def copied(progress: TransferProgress) -> None:
-            console.started = progress.objects_done < progress.objects
+            if not run.is_scanned:  # else the run itself has begun
+                console.started = progress.objects_done < progress.objects
             display.copied(progress)
 
         run = EtlRun(
@@ -61,8 +63,7 @@ def run_etl(parameters: EtlParameters, console: Console) -> RunReceipt:
         try:
             run.scan()
         except BaseException as exc:
-            if console.started:  # a copy was stopped: what has moved is billed
-                run.keep(run.receipt(exc))
+            _keep_what_was_copied(run, exc, console)
             raise
         _say_what_was_done(run, console)
         if run.is_done:
@@ -90,6 +91,17 @@ def _gather_plan(run: EtlRun, console: Console) -> None:
     console.say(f"plan: {placement_line(placement)}")
     if plan is not None and plan.gatherings:
         console.say(f"gather: {gather_line(plan)}")
+
+
+def _keep_what_was_copied(run: EtlRun, error: BaseException, console: Console) -> None:
+    """Keep the receipt of a run that was stopped before its scan: what has moved is billed."""
+    receipt = run.receipt(error)
+    if not any(one.copied_bytes for one in receipt.gathered):
+        return
+    try:
+        run.keep(receipt)
+    except (HeadwaterError, OSError) as exc:
+        console.say(f"the receipt could not be kept: {exc}")
 
 
 def _say_what_was_done(run: EtlRun, console: Console) -> None:

@@ -11,8 +11,16 @@ from tests.emulators.gcs import FakeGcs
 from tests.emulators.s3 import Moto
 
 from headwater.flows.etl_run import EtlRun
-from headwater.infra.errors import InvalidRequest, Overlap
-from headwater.infra.models import Cloud, JobRequest, Moved, RunReceipt, Status
+from headwater.infra.errors import DamagedFile, InvalidRequest, Overlap
+from headwater.infra.models import (
+    BadRows,
+    Cloud,
+    JobRequest,
+    Moved,
+    ReadOptions,
+    RunReceipt,
+    Status,
+)
 from headwater.infra.planner.history import month_to_date
 from headwater.infra.profiles import load_profile
 from headwater.infra.storage.datasets import Dataset
@@ -98,6 +106,25 @@ def test_inputs_are_copied_once_and_the_run_is_the_same_without(lake: Lake) -> N
         f"s3://{lake.bucket}/in",
         f"s3://{lake.bucket}/names.csv",
     ]
+
+
+def test_text_is_copied_before_it_is_scanned_and_told_of_by_its_own_name(lake: Lake) -> None:
+    text = f"s3://{lake.bucket}/text/a.csv"
+    lake.moto.put(lake.bucket, "text/a.csv", b"n\n1\n2,3\n")
+    read = ReadOptions(bad_rows=BadRows.SKIP)
+    run = lake.begun(JobRequest((text,), "out", gather=lake.gather, read=read))
+
+    prepared = run.scan()
+    (file,) = prepared.source.files
+
+    assert file.pinned.uri == prepared.source.bad[0].file == text
+    assert file.ref.uri.startswith(lake.gather)
+    assert [one.copied for one in run.receipt().gathered] == [1]
+    assert run.receipt(InvalidRequest("something")).status is Status.FAILED
+    refused = lake.begun(JobRequest((text,), "out", gather=lake.gather))
+    with pytest.raises(DamagedFile):
+        refused.scan()
+    assert refused.receipt(InvalidRequest("something")).status is Status.REFUSED
 
 
 def test_work_that_is_there_copies_no_parquet(lake: Lake) -> None:
