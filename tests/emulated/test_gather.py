@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from tests.emulators.every_store import STORES, place
 from tests.emulators.gcs import FakeGcs
 from tests.emulators.s3 import Moto
 
@@ -285,3 +286,42 @@ def test_receipts_with_copies_are_kept_and_read(lake: Lake) -> None:
     ReceiptStore().add(receipt)
 
     assert list(ReceiptStore().list()) == [receipt]
+
+
+@pytest.mark.trial
+@pytest.mark.parametrize(
+    ("one", "other"), [(one, other) for one in STORES for other in STORES if one != other]
+)
+def test_every_pair_of_stores_copies_files_and_tables_once(
+    one: str, other: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    ends = place(one, request, tmp_path), place(other, request, tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        for end in ends:
+            for name, value in end.variables.items():
+                patch.setenv(name, value)
+        source, gather = Uri.parse(ends[0].root), ends[1].root
+        for name, numbers in (("a", "1\n2"), ("b", "3")):
+            at = source / f"in/day={name}/odd #1 50% é.csv"
+            open_filesystem(at).write(at, f"n\n{numbers}\n".encode())
+        table = str(source / "table")
+
+        def run(sources: str, target: str, to: str | None) -> RunReceipt:
+            job = JobRequest((sources,), target, partition_by=("day",), gather=to)
+            return finish(EtlRun(job, load_profile("local"), folder=tmp_path))
+
+        for sources in (str(source / "in/*/*.csv"), table):
+            if sources == table:
+                run(str(source / "in"), table, None)
+            first = run(sources, "out", gather)
+            again = run(sources, "other", gather)
+            without = run(sources, "other", None)
+
+            assert (first.gathered[0].copied, again.gathered[0].copied) == (
+                first.gathered[0].objects,
+                0,
+            )
+            assert (first.status, without.status) == (Status.COMMITTED, Status.ALREADY_COMMITTED)
+            rows = pl.read_delta(str(tmp_path / "out")).select("day", "n").sort("n").rows()
+            assert rows == [("a", 1), ("a", 2), ("b", 3)]
