@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 
-from headwater.infra.errors import InvalidRequest, Overlap, SourceChanged, TargetExists
+from headwater.infra.errors import (
+    InvalidRequest,
+    NotFound,
+    Overlap,
+    SourceChanged,
+    TargetExists,
+)
 from headwater.infra.models import DataRef, Gathered
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.listing import require_outside_tables
@@ -34,8 +40,12 @@ from headwater.infra.storage.uris import Uri
 ADDRESSES_AT_ONCE = 8
 """Addresses that are looked at together."""
 
-RACES = 3
-"""How often a copy is planned again since another run was copying the same."""
+TRIES = 3
+"""How often a copy that another run is in the way of is tried again in vain, with nothing less left
+to copy than before."""
+
+WAIT_SECONDS, MOST_SECONDS = 0.2, 30.0
+"""The first wait for another run, and the longest: each is twice the one before."""
 
 NAME_CHARACTERS = 40
 DIGEST_DIGITS = 10
@@ -213,40 +223,59 @@ def _tell(before: TransferProgress, on_progress: OnProgress, now: TransferProgre
 def _run(
     one: Gathering, on_progress: OnProgress, on_end: Callable[[Gathered], None]
 ) -> Mapping[str, Copied]:
+    """Copy one input, beside other runs that may copy the same, and give the rows of all copies."""
     begun = time.monotonic()
-    last = TransferProgress(one.transfer.objects, 0, one.transfer.size_bytes, 0)
+    attempts = [TransferProgress(one.transfer.objects, 0, one.transfer.size_bytes, 0)]
 
     def tell(progress: TransferProgress) -> None:
-        nonlocal last
-        last = progress
+        attempts[-1] = progress
         on_progress(progress)
 
-    transfer = one.transfer
     try:
-        for race in range(RACES):
-            try:
-                run_transfer(transfer, tell)
-                break
-            except TargetExists:
-                if race == RACES - 1:
-                    raise
-                # Another run copies the same; what it has done by now is kept.
-                transfer = plan_copy(one.source, transfer.request)
+        return _beside_others(one, attempts, tell)
     finally:
         on_end(
             Gathered(
                 one.address,
-                str(transfer.target),
+                str(one.transfer.target),
                 len(one.source.files),
                 sum(ref.size_bytes for ref in one.source.files.values()),
-                last.objects_done,
-                last.done_bytes,
+                sum(attempt.objects_done for attempt in attempts),
+                sum(attempt.done_bytes for attempt in attempts),
                 time.monotonic() - begun,
             )
         )
-    if not transfer.copies:
-        return transfer.kept
-    return Manifest(transfer.root, transfer.source, transfer.target).load()
+
+
+def _beside_others(
+    one: Gathering, attempts: list[TransferProgress], tell: OnProgress
+) -> Mapping[str, Copied]:
+    transfer, left, vain = one.transfer, one.transfer.objects, 0
+    waits = _waits()
+    while True:
+        try:
+            if len(attempts) > 1:
+                transfer = plan_copy(one.source, transfer.request)
+            run_transfer(transfer, tell)
+            if not transfer.copies:
+                return transfer.kept
+            return Manifest(transfer.root, transfer.source, transfer.target).load()
+        except (TargetExists, NotFound):
+            # Another run copies the same, or brings its manifest together. It is let ahead, and
+            # what it has done is kept.
+            vain = vain + 1 if len(attempts) > 1 and transfer.objects >= left else 0
+            if vain == TRIES:
+                raise
+            left = transfer.objects
+            attempts.append(replace(attempts[-1], objects_done=0, done_bytes=0))
+            time.sleep(next(waits))
+
+
+def _waits() -> Iterator[float]:
+    seconds = WAIT_SECONDS
+    while True:
+        yield seconds
+        seconds = min(2 * seconds, MOST_SECONDS)
 
 
 def _copies(one: Gathering, rows: Mapping[str, Copied]) -> dict[DataRef, DataRef]:

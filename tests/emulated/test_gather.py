@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import polars as pl
@@ -16,6 +17,7 @@ from headwater.infra.errors import DamagedFile, InvalidRequest, Overlap
 from headwater.infra.models import (
     BadRows,
     Cloud,
+    Gathered,
     JobRequest,
     Moved,
     ReadOptions,
@@ -26,6 +28,7 @@ from headwater.infra.planner.history import month_to_date
 from headwater.infra.profiles import load_profile
 from headwater.infra.storage.datasets import Dataset
 from headwater.infra.storage.filesystems import open_filesystem
+from headwater.infra.storage.gather import plan_gather, run_gather
 from headwater.infra.storage.receipts import ReceiptStore
 from headwater.infra.storage.transfer.run import TransferProgress
 from headwater.infra.storage.uris import Uri
@@ -165,6 +168,22 @@ def test_an_attempt_goes_on_where_one_was_stopped(lake: Lake) -> None:
     assert told.gathered[-1].copied_bytes > 0
     assert receipt.status is Status.COMMITTED
     assert [one.copied for one in receipt.gathered] == [0, 0]
+
+
+def test_runs_that_gather_the_same_at_one_time_read_the_same_copies(lake: Lake) -> None:
+    for n in range(12):
+        lake.put(f"more-{n}", [n])
+    folder = Uri.parse(lake.gather)
+    plans = [plan_gather([f"s3://{lake.bucket}/in"], folder) for _ in range(3)]
+    ended: list[Gathered] = []
+
+    with ThreadPoolExecutor(3) as pool:
+        copies = list(pool.map(lambda plan: run_gather(plan, on_end=ended.append), plans))
+
+    assert copies[0] == copies[1] == copies[2]
+    assert len(copies[0].at) == 14
+    assert [one.objects for one in ended] == [14, 14, 14]
+    assert plan_gather([f"s3://{lake.bucket}/in"], folder).objects == 0
 
 
 def test_parts_of_an_attempt_that_read_the_originals_are_taken_up(lake: Lake) -> None:
