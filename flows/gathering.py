@@ -8,8 +8,10 @@ from pathlib import Path
 
 from headwater.infra.locations.locate import locate
 from headwater.infra.locations.models import Location
+from headwater.infra.locations.residency import require_resident
 from headwater.infra.models import DataRef, Format, Gathered, JobRequest
 from headwater.infra.planner.models import Copying, DataInput, Output
+from headwater.infra.policies import Rules
 from headwater.infra.profiles import DeclaredLocation
 from headwater.infra.storage.gather import (
     Gathering,
@@ -102,6 +104,34 @@ def gather_plan(requests: Sequence[JobRequest], *, folder: Path) -> GatherPlan:
     into = require_gather_folder(first.gather, read, [one.target for one in requests])
     versions = {} if first.source_version is None else dict.fromkeys(sources, first.source_version)
     return plan_gather(read, into, versions=versions)
+
+
+def require_copies_allowed(
+    rules: Rules, plan: GatherPlan, declared: Sequence[DeclaredLocation]
+) -> None:
+    """Hold the folder to the rules on where the data that is copied to it may be.
+
+    Raises:
+        InvalidRequest: It is elsewhere; the data, the folder and the rule are named.
+        UnknownLocation: A rule holds, and nobody says where the folder is.
+    """
+    copied = [ref.uri for one in plan.gatherings for ref in one.named.refs]
+    into = {"folder to gather in": str(plan.folder)}
+    require_resident(rules, copied, into, declared=declared)
+
+
+def gathered_inputs(
+    plan: GatherPlan, declared: Sequence[DeclaredLocation]
+) -> tuple[tuple[DataInput, ...], tuple[Copying, ...]]:
+    """Where each address of ``plan`` is read, and what is copied there before.
+
+    Raises:
+        UnknownLocation: Nobody says where a bucket is.
+    """
+    found, copies = data_inputs([one.refs for one in plan.named.values()], declared, plan)
+    # The files of an address are in one bucket, so each is one input.
+    named = [str(one.uri) for one in plan.named.values() if one.refs]
+    return tuple(replace(one, uri=uri) for one, uri in zip(found, named, strict=True)), copies
 
 
 def data_inputs(

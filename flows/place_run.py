@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from tempfile import gettempdir
 from typing import Self
 
-from headwater.flows.gathering import data_inputs
+from headwater.flows.gathering import data_inputs, require_copies_allowed
 from headwater.flows.plan_text import placement_of
 from headwater.infra.errors import HeadwaterError, InvalidRequest
 from headwater.infra.locations.locate import locate
@@ -132,9 +132,7 @@ def _require_allowed(rules: Rules, reads: Reads, profile: ClusterProfile) -> Non
     kept |= {f"table {n}": one.target for n, one in enumerate(reads.then, 2)}
     require_resident(rules, uris, kept, declared=profile.locations)
     if reads.gather is not None:
-        copied = [ref.uri for one in reads.gather.gatherings for ref in one.named.refs]
-        into = {"folder to gather in": str(reads.gather.folder)}
-        require_resident(rules, copied, into, declared=profile.locations)
+        require_copies_allowed(rules, reads.gather, profile.locations)
 
 
 def _plan(

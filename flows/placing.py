@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headwater.flows.gathering import data_inputs, gather_plan
+from headwater.flows.gathering import gather_plan, gathered_inputs, require_copies_allowed
 from headwater.infra.errors import DataError, StorageError
 from headwater.infra.gpu import GpuProbe, probe
 from headwater.infra.locations.locate import locate
@@ -86,8 +86,8 @@ def place(
     if gathering is None:
         inputs = _inputs(request, then, profile)
     else:
-        refs = [named.refs for named in gathering.named.values()]
-        inputs, copies = data_inputs(refs, profile.locations, gathering)
+        require_copies_allowed(rules, gathering, profile.locations)
+        inputs, copies = gathered_inputs(gathering, profile.locations)
     (target,) = locate([request.target], declared=profile.locations, missing_ok=True)
     here = _here(profile, gpu_probe) if profile.cluster.launcher == "local" else None
     receipts, note = past_runs()

@@ -13,6 +13,7 @@ from tests.emulators.gcs import FakeGcs
 from tests.emulators.s3 import Moto
 
 from headwater.flows.etl_run import EtlRun
+from headwater.flows.placing import place as place_work
 from headwater.infra.errors import DamagedFile, InvalidRequest, Overlap
 from headwater.infra.models import (
     BadRows,
@@ -258,6 +259,9 @@ def test_data_that_may_not_be_in_the_folder_is_not_copied_there(
         run.scan()
 
     said = refused.value.message
+    with pytest.raises(InvalidRequest) as planned:
+        place_work(lake.request(), load_profile("mine"), folder=lake.folder)
+    assert planned.value.message == said
     assert f"the folder to gather in {lake.gather} would be in gcp europe-west4" in said
     assert f"residency 'virginia' of policy 'eu' ({rules}) keeps s3://{lake.bucket}/in/" in said
     assert not list(open_filesystem(Uri.parse(lake.gather)).list(Uri.parse(lake.gather)))
