@@ -170,7 +170,7 @@ class Sites:
         legs = list(self._copy_legs(None, table))
         for i, one in enumerate(self.request.inputs):
             if one.cloud is not None:
-                legs.append(Leg(i, ABROAD, _cheapest(one, NOWHERE, table), None))
+                legs.append(Leg(i, ABROAD, cheapest_rate(one, NOWHERE, table), None))
         requests = self._read_usd
         output = self.request.output
         target = _place_of(output)
@@ -178,7 +178,7 @@ class Sites:
             requests += amounts[self._output] * _write_usd_per_byte(target, table)
             requests += amounts[self._reread] * self._reread_usd(target, table)
             if amounts[self._reread]:
-                rate = _cheapest(_as_input(output, amounts[self._reread]), NOWHERE, table)
+                rate = cheapest_rate(_as_input(output, amounts[self._reread]), NOWHERE, table)
                 legs.append(Leg(self._reread, ABROAD, rate, None))
         egress, _ = self._legs_usd(legs, amounts)
         return HereFigures(egress, requests, _bytes_out(legs, amounts))
@@ -201,7 +201,7 @@ class Sites:
         legs = list(self._copy_legs(site, table))
         for index, one in enumerate(self.request.inputs):
             kind = _kind(one.cloud, one.regions, site)
-            rate = None if one.cloud is None else _cheapest(one, site, table)
+            rate = None if one.cloud is None else cheapest_rate(one, site, table)
             legs.append(Leg(index, kind, rate, self._nat(kind, site, table)))
         output = self.request.output
         if not output.follows:
@@ -210,7 +210,7 @@ class Sites:
                 kind = _kind(output.cloud, output.regions, site)
                 back = None
                 if output.cloud is not None:
-                    back = _cheapest(_as_input(output, 1.0), site, table)
+                    back = cheapest_rate(_as_input(output, 1.0), site, table)
                 legs.append(Leg(self._reread, kind, back, self._nat(kind, site, table)))
         return tuple(legs)
 
@@ -221,11 +221,11 @@ class Sites:
             to = _place_of(target)
             if one.by_store and to is not None:
                 kind = _kind(source.cloud, source.regions, to)
-                yield Leg(index, kind, _cheapest(source, to, table), None)
+                yield Leg(index, kind, cheapest_rate(source, to, table), None)
                 continue
             if source.cloud is not None:
                 kind = ABROAD if site is None else _kind(source.cloud, source.regions, site)
-                rate = _cheapest(source, site or NOWHERE, table)
+                rate = cheapest_rate(source, site or NOWHERE, table)
                 yield Leg(index, kind, rate, self._nat(kind, site, table))
             elif site is not None:
                 yield Leg(index, LOCAL, None, self._nat(LOCAL, site, table))
@@ -302,7 +302,7 @@ def _kind(cloud: Cloud | None, regions: frozenset[str], site: Site) -> int:
     return NEAR if site[1] in regions else FAR
 
 
-def _cheapest(one: DataInput, to: tuple[Cloud | None, str], table: OfferTable) -> EgressRate:
+def cheapest_rate(one: DataInput, to: tuple[Cloud | None, str], table: OfferTable) -> EgressRate:
     """The rate of reading ``one``, from the best of its regions.
 
     A bucket of one or two regions is read for nothing inside them. One of a whole continent asks
