@@ -614,7 +614,16 @@ def transfer(
         ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only tell what would be copied.")
+        bool, typer.Option("--dry-run", help="Only tell what would be copied, and its price.")
+    ] = False,
+    profile: Annotated[
+        str,
+        typer.Option(
+            "--profile", metavar="NAME", help="Cluster profile: its limits, rules and locations."
+        ),
+    ] = "local",
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Go on where it is beyond the cluster profile's limits.")
     ] = False,
     json: Json = False,
     debug: Debug = False,
@@ -628,7 +637,7 @@ def transfer(
         from headwater.infra.storage.transfer.models import TransferRequest
 
         request = TransferRequest(source, target, version, overwrite, reread)
-        run_transfer_command(request, console, dry_run=dry_run)
+        run_transfer_command(request, console, profile_name=profile, dry_run=dry_run, yes=yes)
 
 
 @app.command()

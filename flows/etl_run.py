@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from headwater.flows.place_run import Ask, place_run
+from headwater.flows.consent import Ask
+from headwater.flows.place_run import place_run
 from headwater.infra import clusters
 from headwater.infra.clusters import Cluster
 from headwater.infra.errors import HeadwaterError, InvalidRequest

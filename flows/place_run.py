@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from headwater.flows.consent import Ask, ask_to_pass, require_here
 from headwater.infra.errors import HeadwaterError, InvalidRequest
 from headwater.infra.locations.locate import locate
 from headwater.infra.models import DataRef, Moved, Placement
@@ -17,14 +18,11 @@ from headwater.infra.planner.models import (
     PlacementPlan,
     PlanRequest,
 )
-from headwater.infra.policies import Rules
+from headwater.infra.policies import Cited, Rules
 from headwater.infra.profiles import ClusterProfile, effective_rules, load_policies
 from headwater.infra.storage.inputs import Input
 from headwater.infra.storage.uris import Uri
 from headwater.tasks.prepare import Prepared
-
-Ask = Callable[[str], bool]
-"""Asks the person who waits whether to go on; false where nobody does."""
 
 
 def place_run(prepared: Prepared, profile: ClusterProfile, ask: Ask) -> Placement:
@@ -43,7 +41,11 @@ def place_run(prepared: Prepared, profile: ClusterProfile, ask: Ask) -> Placemen
     policies = load_policies()
     rules = effective_rules(profile, policies)
     inputs = [prepared.source, *(side for _, side in prepared.sides)]
-    _require_allowed(rules, inputs)
+    require_here(
+        rules,
+        [file.ref.uri for one in inputs for file in one.files] if rules.residency else [],
+        hint="run it where the rule allows: `headwater plan etl` shows the places",
+    )
     try:
         data = [one for each in inputs for one in _located(each, profile)]
     except HeadwaterError as exc:
@@ -56,26 +58,17 @@ def place_run(prepared: Prepared, profile: ClusterProfile, ask: Ask) -> Placemen
     if not plan.candidates:
         denial = plan.denied[0]
         said = f"reading {denial.detail or 'its data'} here is beyond {denial.rule}"
-        if not denial.rule.endswith(profile.policy.label) or not ask(said):
-            raise InvalidRequest(
-                f"{said}" + (f" ({denial.source})" if denial.source else ""),
-                hint="`headwater plan etl` shows where it would cost less; or have the limit"
-                " changed",
-            )
+        ask_to_pass(
+            Cited(denial.rule, denial.source),
+            said,
+            profile,
+            ask,
+            hint="`headwater plan etl` shows where it would cost less; or have the limit changed",
+        )
         plan = _plan(data, prepared, profile, Rules.of(policies))
         if not plan.candidates:
             raise InvalidRequest(f"{plan.denied[0].detail} here is beyond {plan.denied[0].rule}")
     return _placement(plan)
-
-
-def _require_allowed(rules: Rules, inputs: Sequence[Input]) -> None:
-    uris = [file.ref.uri for one in inputs for file in one.files] if rules.residency else []
-    rule = rules.denies_here(rules.residency_of(uris))
-    if rule is not None:
-        raise InvalidRequest(
-            f"{rule} keeps this data off this machine",
-            hint="run it where the rule allows: `headwater plan etl` shows the places",
-        )
 
 
 def _located(source: Input, profile: ClusterProfile) -> list[DataInput]:
@@ -95,7 +88,7 @@ def _located(source: Input, profile: ClusterProfile) -> list[DataInput]:
 def _plan(
     data: Sequence[DataInput], prepared: Prepared, profile: ClusterProfile, rules: Rules
 ) -> PlacementPlan:
-    from headwater.flows.placing import past_runs
+    from headwater.flows.placing import past_copies, past_runs
     from headwater.infra.catalog.tables import load_catalog
     from headwater.infra.planner.history import month_to_date
     from headwater.infra.planner.learning import learn, observed
@@ -103,6 +96,7 @@ def _plan(
     from headwater.infra.planner.plan import plan
 
     receipts, _ = past_runs()
+    copies, _ = past_copies()
     cores, today = os.cpu_count() or 1, datetime.now(UTC).date()
     (target,) = locate([str(prepared.target)], declared=profile.locations, measure=False)
     request = PlanRequest(
@@ -110,7 +104,7 @@ def _plan(
         Output(target.uri, target.cloud, target.regions),
         today,
         here=Here(cores),
-        month_to_date=month_to_date(receipts, today),
+        month_to_date=month_to_date(receipts, today, copies),
         learned=learn(observed(receipts, prepared.job.name, cores=cores)),
     )
     return plan(request, OfferTable.of(load_catalog()), rules)

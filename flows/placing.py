@@ -31,6 +31,8 @@ from headwater.infra.planner.offers import OfferTable
 from headwater.infra.planner.plan import plan
 from headwater.infra.profiles import ClusterProfile, effective_rules, load_policies
 from headwater.infra.storage.receipts import ReceiptStore
+from headwater.infra.storage.transfer.models import TransferReceipt
+from headwater.infra.storage.transfer.receipts import TransferReceiptStore
 
 if TYPE_CHECKING:
     from headwater.tasks.jobs import Job
@@ -75,6 +77,7 @@ def place(
     (target,) = locate([request.target], declared=profile.locations, missing_ok=True)
     here = _here(profile, gpu_probe) if profile.cluster.launcher == "local" else None
     receipts, note = past_runs()
+    copies, unread = past_copies()
     day = today or datetime.now(UTC).date()
     asked = PlanRequest(
         inputs=tuple(_input(one) for one in inputs),
@@ -84,10 +87,10 @@ def place(
         work=Work(strategies=frozenset(Strategy(name) for name in job.strategies)),
         endpoints=_endpoints(profile),
         here=here,
-        month_to_date=month_to_date(receipts, day),
+        month_to_date=month_to_date(receipts, day, copies),
         learned=_learned(receipts, request.job_name, here),
     )
-    return Placed(asked, plan(asked, OfferTable.of(load_catalog()), rules), note)
+    return Placed(asked, plan(asked, OfferTable.of(load_catalog()), rules), note or unread)
 
 
 def _job(request: JobRequest, folder: Path) -> Job:
@@ -149,6 +152,14 @@ def past_runs() -> tuple[Sequence[RunReceipt], str]:
         return tuple(ReceiptStore().list()), ""
     except (StorageError, DataError) as exc:
         return (), f"past runs could not be read, so the plan knows none: {exc.message}"
+
+
+def past_copies() -> tuple[Sequence[TransferReceipt], str]:
+    """Past copies that a cloud billed for, and why there are none, as with runs."""
+    try:
+        return tuple(TransferReceiptStore().list()), ""
+    except (StorageError, DataError) as exc:
+        return (), f"past copies could not be read, so the plan knows none: {exc.message}"
 
 
 def _learned(receipts: Iterable[RunReceipt], job: str, here: Here | None) -> Learned:

@@ -141,7 +141,7 @@ class Sites:
         request = self.request
         sizes, written = self._sizes(assume, 1.0)
         legs = [
-            Leg(i, ABROAD, _cheapest(one, (None, ""), table), None)
+            Leg(i, ABROAD, cheapest_rate(one, (None, ""), table), None)
             for i, one in enumerate(request.inputs)
             if one.cloud is not None
         ]
@@ -172,7 +172,7 @@ class Sites:
         legs = []
         for index, one in enumerate(self.request.inputs):
             kind = _kind(one.cloud, one.regions, site)
-            rate = None if one.cloud is None else _cheapest(one, site, table)
+            rate = None if one.cloud is None else cheapest_rate(one, site, table)
             legs.append(Leg(index, kind, rate, self._nat(kind, site, table)))
         output = self.request.output
         if not output.follows:
@@ -237,7 +237,7 @@ def _kind(cloud: Cloud | None, regions: frozenset[str], site: Site) -> int:
     return NEAR if site[1] in regions else FAR
 
 
-def _cheapest(one: DataInput, to: tuple[Cloud | None, str], table: OfferTable) -> EgressRate:
+def cheapest_rate(one: DataInput, to: tuple[Cloud | None, str], table: OfferTable) -> EgressRate:
     """The rate of reading ``one``, from the best of its regions.
 
     A bucket of one or two regions is read for nothing inside them. One of a whole continent asks

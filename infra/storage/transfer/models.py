@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from headwater.infra.models import DataRef
+from headwater.infra.models import DataRef, TransferPrice
 from headwater.infra.storage.uris import Uri
 
 TRANSFER_VERSION = 1
@@ -143,6 +143,7 @@ class TransferReceipt:
             since it was asked for.
         manifest: Where each object is told of, with its checksums.
         store_retries: Calls to stores that were made again.
+        price: What it was to cost; ``None`` where nobody asked before it began.
     """
 
     unit: Unit
@@ -159,4 +160,5 @@ class TransferReceipt:
     seconds: float
     manifest: str
     store_retries: int
+    price: TransferPrice | None = None
     version: int = TRANSFER_VERSION
