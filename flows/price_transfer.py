@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from headwater.flows.consent import Ask, ask_to_pass, require_here
 from headwater.infra.errors import HeadwaterError, InvalidRequest, PriceUnknown
 from headwater.infra.locations.locate import locate
 from headwater.infra.locations.residency import require_resident
 from headwater.infra.models import DataRef, Egress, TransferPrice
-from headwater.infra.planner.models import MonthToDate
 from headwater.infra.policies import Rules
 from headwater.infra.profiles import ClusterProfile, effective_rules, load_policies
 from headwater.infra.storage.transfer import TransferPlan, TransferReceipt
@@ -19,6 +19,9 @@ from headwater.infra.storage.transfer.plan import Permit
 from headwater.infra.storage.transfer.receipts import TransferReceiptStore
 from headwater.infra.storage.transfer.traffic import traffic, unvouched
 from headwater.infra.storage.uris import Uri
+
+if TYPE_CHECKING:
+    from headwater.infra.planner.models import MonthToDate
 
 REGIONS_NAMED = 3
 """Of a bucket in more regions they are counted."""
