@@ -613,6 +613,10 @@ def transfer(
             "--reread", help="Read every copy back, also where its store vouches for the bytes."
         ),
     ] = False,
+    drop_metadata: Annotated[
+        bool,
+        typer.Option("--drop-metadata", help="Leave out metadata that the target cannot keep."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only tell what would be copied, and its price.")
     ] = False,
@@ -636,7 +640,7 @@ def transfer(
         from headwater.flows.transfer_command import run_transfer_command
         from headwater.infra.storage.transfer.models import TransferRequest
 
-        request = TransferRequest(source, target, version, overwrite, reread)
+        request = TransferRequest(source, target, version, overwrite, reread, drop_metadata)
         run_transfer_command(request, console, profile_name=profile, dry_run=dry_run, yes=yes)
 
 

@@ -47,6 +47,9 @@ class TransferParameters(BaseModel):
     reread: bool = Field(
         default=False, description="Read every copy back, also where its store vouches for it."
     )
+    drop_metadata: bool = Field(
+        default=False, description="Leave out metadata that the target cannot keep."
+    )
     profile: str = Field(
         default="local",
         description="Cluster profile whose limits, rules and declared locations hold.",
@@ -57,7 +60,14 @@ class TransferParameters(BaseModel):
 
     def to_request(self) -> TransferRequest:
         """What is copied, without who allows it."""
-        return TransferRequest(self.source, self.target, self.version, self.overwrite, self.reread)
+        return TransferRequest(
+            self.source,
+            self.target,
+            self.version,
+            self.overwrite,
+            self.reread,
+            self.drop_metadata,
+        )
 
 
 @flow(name="transfer", persist_result=False)

@@ -99,6 +99,8 @@ def receipt_text(receipt: TransferReceipt) -> str:
         ("checked", _checked(receipt)),
         ("manifest", Uri.parse(receipt.manifest).display),
     ]
+    if receipt.dropped:
+        rows.append(("left out", _dropped(receipt)))
     if receipt.price is not None:
         rows.append(("price", price_text(receipt.price)))
     if receipt.store_retries:
@@ -157,6 +159,11 @@ def _checked(receipt: TransferReceipt) -> str:
         f"{receipt.by_store:,} copied by the store itself" if receipt.by_store else "",
     ]
     return ", ".join(part for part in parts if part)
+
+
+def _dropped(receipt: TransferReceipt) -> str:
+    said = (f"'{name}' of {_objects(count)}" for name, count in receipt.dropped.items())
+    return f"metadata that the target cannot keep: {', '.join(said)}"
 
 
 def _time(receipt: TransferReceipt) -> str:

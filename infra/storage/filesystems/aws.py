@@ -24,11 +24,12 @@ from s3fs import S3FileSystem
 
 from headwater.infra.errors import NotFound
 from headwater.infra.models import DataRef
+from headwater.infra.storage.filesystems import descriptions
+from headwater.infra.storage.filesystems.descriptions import NOTHING, WRITER_KEY, Description
 from headwater.infra.storage.filesystems.objects import (
     ANSWER_SECONDS,
     CONNECT_SECONDS,
     SILENT,
-    WRITER_KEY,
     Action,
     Failure,
     Home,
@@ -53,6 +54,15 @@ COPY_PART_BYTES = 256 * MIB
 """Larger ones are copied in ranges of this size, which S3 copies side by side."""
 
 COPIES_AT_ONCE = 16
+
+HEADERS = (
+    "ContentType",
+    "ContentEncoding",
+    "CacheControl",
+    "ContentDisposition",
+    "ContentLanguage",
+)
+"""What S3 calls the headers of a description, in their order."""
 
 OLD_NAMES = {None: DEFAULT_REGION, "": DEFAULT_REGION, "EU": "eu-west-1"}
 """What GetBucketLocation says of buckets that are older than its names of regions."""
@@ -115,6 +125,8 @@ class S3(ObjectStore):
         "SSO and web identity",
         "the container's and the machine's role",
     )
+
+    holds = descriptions.S3
 
     def __init__(self) -> None:
         loop = fsspec.asyn.get_loop()
@@ -271,16 +283,20 @@ class S3(ObjectStore):
         names = [row["Prefix"] for row in answer.get("CommonPrefixes", ())]
         return names, answer.get("NextContinuationToken", "")
 
-    async def _get(self, uri: Uri, version: str, start: int, end: int | None) -> bytes:
-        arguments: dict[str, str] = {}
-        if version:
-            arguments["IfMatch"] = f'"{version}"'
+    async def _get(
+        self, uri: Uri, version: str, start: int, end: int | None
+    ) -> tuple[bytes, Description | None]:
+        arguments = _pinned(version)
         if start or end is not None:
             arguments["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
         answer = await self._call("get_object", uri, Key=uri.key, **arguments)
         async with answer["Body"] as body:
             data: bytes = await body.read()
-        return data
+        return data, _described(answer)
+
+    async def _description(self, uri: Uri, version: str) -> Description:
+        answer = await self._call("head_object", uri, Key=uri.key, **_pinned(version))
+        return _described(answer)
 
     async def _put(
         self,
@@ -290,13 +306,14 @@ class S3(ObjectStore):
         writer: str,
         replacing: str | None,
         crc32c: int | None = None,
+        description: Description = NOTHING,
     ) -> Stored:
         answer = await self._call(
             "put_object",
             uri,
             Key=uri.key,
             Body=_body(data),
-            Metadata={WRITER_KEY: writer},
+            **_describing(description, writer),
             **_condition(replacing),
             **_algorithm(crc32c),
             **_checksum(crc32c),
@@ -322,7 +339,7 @@ class S3(ObjectStore):
             )
             return {"PartNumber": number, "ETag": answer["ETag"]}
 
-        begin: dict[str, Any] = {"Metadata": {WRITER_KEY: writer}}
+        begin = _describing(await stream.description(), writer)
         async with self._upload(uri, begin | _algorithm(stream.crc32c) | whole) as target:
             parts = await self._parts(stream, uri, partial(send, target))
             finish = partial(
@@ -359,8 +376,9 @@ class S3(ObjectStore):
             raise
 
     async def _stated(self, uri: Uri, version: str) -> Stored:
-        pinned = {"IfMatch": f'"{version}"'} if version else {}
-        answer = await self._call("head_object", uri, Key=uri.key, ChecksumMode="ENABLED", **pinned)
+        answer = await self._call(
+            "head_object", uri, Key=uri.key, ChecksumMode="ENABLED", **_pinned(version)
+        )
         ref = DataRef(str(uri), answer["ContentLength"], _version(answer))
         return Stored(ref, _crc32c(answer))
 
@@ -391,7 +409,14 @@ class S3(ObjectStore):
         part_bytes = bytes_of_part(ref.size_bytes, COPY_PART_BYTES, self.max_parts)
         numbered = iter(enumerate(range(0, ref.size_bytes, part_bytes), 1))
         etags: dict[int, str] = {}
-        begin = {"ChecksumAlgorithm": "CRC32C", "ChecksumType": "FULL_OBJECT"}
+        source = Uri.parse(ref.uri)
+        ask = partial(self._description, source, ref.version)
+        described = await self._tries(Action.STAT, source, ask)
+        begin = {
+            "ChecksumAlgorithm": "CRC32C",
+            "ChecksumType": "FULL_OBJECT",
+            **_describing(described, ""),
+        }
         async with self._upload(uri, begin) as target:
 
             async def copy() -> None:
@@ -518,6 +543,23 @@ def _missing_bucket(said: str) -> boto.ClientError:
 
 def _version(answer: dict[str, Any]) -> str:
     return str(answer["ETag"]).strip('"')
+
+
+def _pinned(version: str) -> dict[str, str]:
+    return {"IfMatch": f'"{version}"'} if version else {}
+
+
+def _described(answer: dict[str, Any]) -> Description:
+    values = [answer.get(name, "") for name in HEADERS]
+    # What some clients say of how they sent the bytes, which S3 keeps with the object.
+    codings = (one.strip() for one in values[1].split(","))
+    values[1] = ",".join(one for one in codings if one != "aws-chunked")
+    return Description.of(values, answer.get("Metadata"))
+
+
+def _describing(description: Description, writer: str) -> dict[str, Any]:
+    metadata = {**description.metadata, WRITER_KEY: writer}
+    return {**description.headers(*HEADERS), "Metadata": metadata}
 
 
 def _body(data: bytes) -> bytes | io.BytesIO:
