@@ -12,14 +12,19 @@ import io
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 import fsspec.asyn
+from aiobotocore.session import AioSession
+from botocore import __version__ as botocore_version
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
+from botocore.utils import parse_timestamp
 from s3fs import S3FileSystem
 
 from headwater.infra.errors import NotFound
@@ -135,7 +140,10 @@ class S3(ObjectStore):
             skip_instance_cache=True,
             use_listings_cache=False,
             loop=loop,
+            session=_session(),
             config_kwargs={
+                # What botocore says of itself is long, and put together anew for each call.
+                "user_agent": f"headwater Botocore/{botocore_version}",
                 "connect_timeout": CONNECT_SECONDS,
                 "read_timeout": ANSWER_SECONDS,
                 "max_pool_connections": 64,
@@ -247,6 +255,7 @@ class S3(ObjectStore):
         return str(client.meta.region_name)
 
     async def _renew(self) -> None:
+        self._fs.session = _session()
         await self._fs.set_session(refresh=True)
 
     async def _head(self, uri: Uri) -> tuple[DataRef, str]:
@@ -539,6 +548,36 @@ def _is_dropped(error: boto.EndpointConnectionError) -> bool:
 
 def _missing_bucket(said: str) -> boto.ClientError:
     return boto.ClientError({"Error": {"Code": "NoSuchBucket", "Message": said}}, "HeadBucket")
+
+
+def _session() -> AioSession:
+    session = AioSession()
+    factory = session.get_component("response_parser_factory")
+    factory.set_parser_defaults(timestamp_parser=parsed_time)
+    return session
+
+
+def parsed_time(value: str | float) -> datetime:
+    """A time in an answer, in any of the forms that services use.
+
+    botocore's own parser guesses the form of each, which takes as long as all the rest of an
+    object's row in a listing.
+
+    Examples:
+        >>> parsed_time("2026-11-25T17:03:55.000Z").isoformat()
+        '2026-11-25T17:03:55+00:00'
+        >>> parsed_time("Wed, 25 Nov 2026 17:03:55 GMT").isoformat()
+        '2026-11-25T17:03:55+00:00'
+        >>> parsed_time("20261125T170355Z").isoformat(), parsed_time(0).isoformat()
+        ('2026-11-25T17:03:55+00:00', '1970-01-01T00:00:00+00:00')
+    """
+    if isinstance(value, str):
+        if value.endswith(" GMT"):
+            return parsedate_to_datetime(value)
+        if value[10:11] == "T" and value.endswith("Z"):
+            return datetime.fromisoformat(value)
+    found: datetime = parse_timestamp(value)  # type: ignore[arg-type]  # it takes numbers as well
+    return found
 
 
 def _version(answer: dict[str, Any]) -> str:

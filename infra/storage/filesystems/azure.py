@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import fsspec.asyn
@@ -456,6 +457,9 @@ class _Client(AzureBlobFileSystem):  # type: ignore[misc]  # adlfs has no types
             retry_total=0,
             connection_timeout=CONNECT_SECONDS,
             read_timeout=ANSWER_SECONDS,
+            # aiohttp would look into the environment for each request, in two threads.
+            use_env_settings=False,
+            proxies=_proxies(access.endpoint),
         )
 
 
@@ -516,6 +520,12 @@ def _condition(replacing: str | None) -> dict[str, Any]:
     if not replacing:
         return {"match_condition": MatchConditions.IfMissing}
     return {"etag": f'"{replacing}"', "match_condition": MatchConditions.IfNotModified}
+
+
+def _proxies(endpoint: str) -> dict[str, str]:
+    """The proxies that the environment names for ``endpoint``, by protocol."""
+    host = urlsplit(endpoint).hostname or ""
+    return {} if proxy_bypass(host) else getproxies()
 
 
 def resolve(account: str) -> Access:
