@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from headwater.flows.consent import Ask
 from headwater.flows.gathering import READ_WHOLE, Gatherer
-from headwater.flows.place_run import Ask, Reads, place_run
+from headwater.flows.place_run import Reads, place_run
 from headwater.infra import clusters
 from headwater.infra.clusters import Cluster
 from headwater.infra.errors import HeadwaterError, InvalidRequest

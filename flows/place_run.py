@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from tempfile import gettempdir
 from typing import Self
 
+from headwater.flows.consent import Ask, ask_to_pass
 from headwater.flows.gathering import data_inputs, require_copies_allowed
 from headwater.flows.plan_text import placement_of
 from headwater.infra.errors import HeadwaterError, InvalidRequest
@@ -25,14 +26,11 @@ from headwater.infra.planner.models import (
     PlacementPlan,
     PlanRequest,
 )
-from headwater.infra.policies import Rules
+from headwater.infra.policies import Cited, Rules
 from headwater.infra.profiles import ClusterProfile, effective_rules, load_policies
 from headwater.infra.storage.gather import GatherPlan
 from headwater.infra.storage.receipts import ReceiptStore
 from headwater.tasks.prepare import Prepared
-
-Ask = Callable[[str], bool]
-"""Asks the person who waits whether to go on; false where nobody does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +102,13 @@ def place_run(reads: Reads, profile: ClusterProfile, ask: Ask) -> Placement:
     if not plan.candidates:
         denial = plan.denied[0]
         said = f"reading {denial.detail or 'its data'} here is beyond {denial.rule}"
-        if not denial.rule.endswith(profile.policy.label) or not ask(said):
-            raise InvalidRequest(
-                f"{said}" + (f" ({denial.source})" if denial.source else ""),
-                hint="`headwater plan etl` shows where it would cost less; or have the limit"
-                " changed",
-            )
+        ask_to_pass(
+            Cited(denial.rule, denial.source),
+            said,
+            profile,
+            ask,
+            hint="`headwater plan etl` shows where it would cost less; or have the limit changed",
+        )
         plan = _plan(data, copies, reads, profile, Rules.of(policies))
         if not plan.candidates:
             raise InvalidRequest(f"{plan.denied[0].detail} here is beyond {plan.denied[0].rule}")
@@ -142,7 +141,7 @@ def _plan(
     profile: ClusterProfile,
     rules: Rules,
 ) -> PlacementPlan:
-    from headwater.flows.placing import past_runs
+    from headwater.flows.placing import past_copies, past_runs
     from headwater.infra.catalog.tables import load_catalog
     from headwater.infra.planner.history import month_to_date
     from headwater.infra.planner.learning import learn, observed
@@ -150,6 +149,7 @@ def _plan(
     from headwater.infra.planner.plan import plan
 
     receipts, _ = past_runs()
+    moved, _ = past_copies()
     cores, today = os.cpu_count() or 1, datetime.now(UTC).date()
     (target,) = locate([reads.target], declared=profile.locations, measure=False)
     request = PlanRequest(
@@ -157,7 +157,7 @@ def _plan(
         Output(target.uri, target.cloud, target.regions),
         today,
         here=Here(cores),
-        month_to_date=month_to_date(receipts, today),
+        month_to_date=month_to_date(receipts, today, moved),
         learned=learn(observed(receipts, reads.job, cores=cores)),
         copies=copies,
         then=tuple(

@@ -35,6 +35,8 @@ from headwater.infra.planner.plan import plan
 from headwater.infra.profiles import ClusterProfile, effective_rules, load_policies
 from headwater.infra.storage.gather import GatherPlan
 from headwater.infra.storage.receipts import ReceiptStore
+from headwater.infra.storage.transfer.models import TransferReceipt
+from headwater.infra.storage.transfer.receipts import TransferReceiptStore
 
 if TYPE_CHECKING:
     from headwater.tasks.jobs import Job
@@ -91,6 +93,7 @@ def place(
     (target,) = locate([request.target], declared=profile.locations, missing_ok=True)
     here = _here(profile, gpu_probe) if profile.cluster.launcher == "local" else None
     receipts, note = past_runs()
+    moved, unread = past_copies()
     day = today or datetime.now(UTC).date()
     asked = PlanRequest(
         inputs=inputs,
@@ -100,13 +103,13 @@ def place(
         work=Work(strategies=frozenset(Strategy(name) for name in job.strategies)),
         endpoints=_endpoints(profile),
         here=here,
-        month_to_date=month_to_date(receipts, day),
+        month_to_date=month_to_date(receipts, day, moved),
         learned=_learned(receipts, request.job_name, here),
         copies=copies,
         then=tuple(FollowUp(_learned(receipts, one.job_name, here)) for one in then),
     )
     placed = plan(asked, OfferTable.of(load_catalog()), rules)
-    return Placed(asked, placed, note, gathering)
+    return Placed(asked, placed, note or unread, gathering)
 
 
 def _job(request: JobRequest, folder: Path) -> Job:
@@ -176,6 +179,14 @@ def past_runs() -> tuple[Sequence[RunReceipt], str]:
         return tuple(ReceiptStore().list()), ""
     except (StorageError, DataError) as exc:
         return (), f"past runs could not be read, so the plan knows none: {exc.message}"
+
+
+def past_copies() -> tuple[Sequence[TransferReceipt], str]:
+    """Past copies that a cloud billed for, and why there are none, as with runs."""
+    try:
+        return tuple(TransferReceiptStore().list()), ""
+    except (StorageError, DataError) as exc:
+        return (), f"past copies could not be read, so the plan knows none: {exc.message}"
 
 
 def _learned(receipts: Iterable[RunReceipt], job: str, here: Here | None) -> Learned:

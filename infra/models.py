@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -488,6 +488,51 @@ class Gathered:
 
 
 @dataclass(frozen=True, slots=True)
+class Egress:
+    """Bytes that leave a place, and what its cloud asks for them.
+
+    Attributes:
+        regions: Where they leave.
+        to: Kind of destination, as in ``Moved``.
+    """
+
+    cloud: Cloud
+    regions: tuple[str, ...]
+    to: str
+    size_bytes: int
+    usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class TransferPrice:
+    """What a copy was to cost, before it began.
+
+    Attributes:
+        egress: Nothing where no cloud bills for the bytes.
+        requests_usd: Of what is listed, read and written.
+        as_of: Date of the oldest price in it; ``None`` where none has one.
+        unknown: Why it is not known; empty where it is.
+        note: What could not be counted in.
+    """
+
+    egress: tuple[Egress, ...] = ()
+    requests_usd: float = 0.0
+    as_of: date | None = None
+    unknown: str = ""
+    note: str = ""
+
+    @property
+    def egress_usd(self) -> float:
+        """For all bytes together."""
+        return sum(one.usd for one in self.egress)
+
+    @property
+    def usd(self) -> float | None:
+        """All together; ``None`` where it is not known."""
+        return None if self.unknown else self.egress_usd + self.requests_usd
+
+
+@dataclass(frozen=True, slots=True)
 class InputSummary:
     """What a receipt says of one input.
 
@@ -577,12 +622,14 @@ class RunReceipt:
 def to_jsonable(value: object) -> Any:
     """``value`` (one of the dataclasses here) as plain dicts, lists, numbers and text.
 
-    Enums become their text, times ISO 8601 in UTC, tuples lists.
+    Enums become their text, times ISO 8601 in UTC, days ISO 8601, tuples lists.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_jsonable(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
+    if isinstance(value, date):
+        return value.isoformat()
     if isinstance(value, StrEnum):
         return value.value
     if isinstance(value, dict):

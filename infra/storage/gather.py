@@ -321,7 +321,7 @@ def _source(named: Named) -> Source:
 def _transfer(named: Named, source: Source, folder: Uri) -> TransferPlan:
     target = folder / subfolder(named.uri)
     # What is there is ours: the folder's name is of this very address.
-    request = TransferRequest(str(named.uri), str(target), overwrite=True)
+    request = TransferRequest(str(named.uri), str(target), overwrite=True, drop_metadata=True)
     try:
         return plan_copy(source, request)
     except TargetExists as exc:
