@@ -211,6 +211,14 @@ def _takes_etl(act: Callable[[EtlParameters, Console], None]) -> Callable[..., N
                 help="One more table, made from the new version, in the same run; may be repeated.",
             ),
         ] = None,
+        gather: Annotated[
+            str | None,
+            typer.Option(
+                "--gather",
+                metavar="URI",
+                help="Folder to copy inputs to before they are read, those in another bucket.",
+            ),
+        ] = None,
         profile: Annotated[
             str, typer.Option("--profile", metavar="NAME", help="Cluster profile: where it runs.")
         ] = "local",
@@ -251,6 +259,7 @@ def _takes_etl(act: Callable[[EtlParameters, Console], None]) -> Callable[..., N
                     encoding=encoding,
                     delimiter=delimiter_of(delimiter),
                     max_expansion=max_expansion,
+                    gather=gather,
                     profile=profile,
                     fresh=fresh,
                     again=again,
@@ -613,8 +622,21 @@ def transfer(
             "--reread", help="Read every copy back, also where its store vouches for the bytes."
         ),
     ] = False,
+    drop_metadata: Annotated[
+        bool,
+        typer.Option("--drop-metadata", help="Leave out metadata that the target cannot keep."),
+    ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only tell what would be copied.")
+        bool, typer.Option("--dry-run", help="Only tell what would be copied, and its price.")
+    ] = False,
+    profile: Annotated[
+        str,
+        typer.Option(
+            "--profile", metavar="NAME", help="Cluster profile: its limits, rules and locations."
+        ),
+    ] = "local",
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Go on where it is beyond the cluster profile's limits.")
     ] = False,
     json: Json = False,
     debug: Debug = False,
@@ -627,8 +649,8 @@ def transfer(
         from headwater.flows.transfer_command import run_transfer_command
         from headwater.infra.storage.transfer.models import TransferRequest
 
-        request = TransferRequest(source, target, version, overwrite, reread)
-        run_transfer_command(request, console, dry_run=dry_run)
+        request = TransferRequest(source, target, version, overwrite, reread, drop_metadata)
+        run_transfer_command(request, console, profile_name=profile, dry_run=dry_run, yes=yes)
 
 
 @app.command()

@@ -6,6 +6,7 @@ would need Prefect's server; so the parts are Dask's and the steps are Prefect's
 
 # No ``from __future__ import annotations`` here: Prefect resolves the types when a flow is run.
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,7 +21,11 @@ from headwater.flows.receipts import as_markdown
 from headwater.infra.errors import HeadwaterError
 from headwater.infra.models import RunReceipt, Status
 from headwater.infra.profiles import load_profile
+from headwater.infra.storage.transfer.run import TransferProgress
 from headwater.tasks.progress import Progress
+
+LOG_SECONDS = 10.0
+"""Between two lines about copies in a run's log."""
 
 _RUN: ContextVar[EtlRun | None] = ContextVar("headwater_etl_run", default=None)
 
@@ -47,11 +52,14 @@ def etl(parameters: EtlParameters) -> RunReceipt:
         load_profile(parameters.profile),
         then=parameters.to_follow_ups(),
         on_progress=_log_progress,
+        on_copied=_LogCopied(),
     )
     try:
         scan(run)
         if not run.is_done:
             run.place()
+            if run.request.gather and not run.is_there:
+                gather(run)
             with run.cluster():
                 for table in run.tables:
                     _make(table)
@@ -107,6 +115,16 @@ def scan(run: EtlRun) -> None:
 
 
 @task(persist_result=False, cache_policy=NO_CACHE)
+def gather(run: EtlRun) -> None:
+    """Copy the inputs that lie elsewhere, where that was asked for."""
+    run.gather()
+    for one in run.receipt().gathered:
+        get_run_logger().info(
+            "%d of %d objects of %s copied to %s", one.copied, one.objects, one.source, one.target
+        )
+
+
+@task(persist_result=False, cache_policy=NO_CACHE)
 def process(run: EtlRun) -> None:
     """Read, transform and write every part on the cluster."""
     processed = run.process()
@@ -124,6 +142,20 @@ def commit(run: EtlRun) -> None:
     dataset = run.commit()
     named = "plain Parquet in" if dataset.version is None else f"version {dataset.version} of"
     get_run_logger().info("%s %s", named, dataset.uri)
+
+
+class _LogCopied:
+    """Tells the run's log now and then how far its copies are."""
+
+    def __init__(self) -> None:
+        self._told = time.monotonic()
+
+    def __call__(self, progress: TransferProgress) -> None:
+        if time.monotonic() - self._told >= LOG_SECONDS:
+            self._told = time.monotonic()
+            get_run_logger().info(
+                "%d of %d objects gathered", progress.objects_done, progress.objects
+            )
 
 
 def _log_progress(progress: Progress) -> None:

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from headwater.flows.place_run import Ask, place_run
+from headwater.flows.consent import Ask
+from headwater.flows.gathering import READ_WHOLE, Gatherer
+from headwater.flows.place_run import Reads, place_run
 from headwater.infra import clusters
 from headwater.infra.clusters import Cluster
 from headwater.infra.errors import HeadwaterError, InvalidRequest
@@ -38,9 +40,11 @@ from headwater.infra.models import (
 )
 from headwater.infra.profiles import ClusterProfile
 from headwater.infra.storage.datasets import Commit, Dataset
+from headwater.infra.storage.gather import GatherPlan
 from headwater.infra.storage.plain import PlainFolder
 from headwater.infra.storage.receipts import ReceiptStore
 from headwater.infra.storage.retries import counting
+from headwater.infra.storage.transfer.run import OnProgress
 from headwater.infra.storage.uris import Uri
 from headwater.tasks.prepare import Prepared, check_follow_up, prepare
 from headwater.tasks.process import process
@@ -64,6 +68,7 @@ class EtlRun:
         folder: Where the job's module is looked for first; the working folder by default.
         gpu_probe: Tells what GPUs there are.
         on_progress: Called in the calling thread at the start and after each part.
+        on_copied: Called in the calling thread as inputs are gathered.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class EtlRun:
         folder: Path | None = None,
         gpu_probe: GpuProbe = probe,
         on_progress: Callable[[Progress], None] = lambda _: None,
+        on_copied: OnProgress = lambda _: None,
     ) -> None:
         self.run_id = uuid.uuid4().hex
         self.request = request
@@ -94,6 +100,7 @@ class EtlRun:
         self._cluster: Cluster | None = None
         self._store_retries = 0
         self._placement: Placement | None = None
+        self._gatherer = Gatherer(self._folder, on_copied)
         self.then = tuple(self._follow_up(following) for following in then)
 
     def _follow_up(self, request: JobRequest) -> EtlRun:
@@ -105,6 +112,7 @@ class EtlRun:
             on_progress=self._on_progress,
         )
         run.run_id = self.run_id
+        run._gatherer = self._gatherer
         return run
 
     @property
@@ -134,20 +142,55 @@ class EtlRun:
         """Whether there is nothing left to do, for this table and those made from it."""
         return all(table.is_there for table in self.tables)
 
-    def scan(self) -> Prepared:
-        """Pin the inputs and check the request; a second call gives the first one's answer.
-
-        Tables that are made from this one are checked against the columns that it will have.
+    def plan_gather(self) -> GatherPlan | None:
+        """What is copied to one place before it is read; ``None`` where the request says of none.
 
         Raises:
             HeadwaterError: The request is refused; nothing was written.
         """
+        if self.request.gather is None:
+            return None
+        if self._gatherer.plan is None:
+            self._started = datetime.now(UTC)
+            with self.phase("scan"):
+                self._gatherer.look([table.request for table in self.tables])
+        return self._gatherer.plan
+
+    def gather(self, formats: frozenset[Format] = frozenset(Format)) -> None:
+        """Copy the inputs that lie elsewhere, those of ``formats``, and read the copies from here.
+
+        What an earlier attempt has copied and checked is not copied again.
+
+        Raises:
+            HeadwaterError: A rule or a limit forbids it, or a copy failed; copies that were checked
+                are kept.
+        """
+        if self.plan_gather() is None:
+            return
+        self.place()
+        with self.phase("gather"):
+            self._gatherer.run(formats)
+        if self._prepared is not None:
+            self._prepared = self._prepared.reading(self._gatherer.copies)
+
+    def scan(self) -> Prepared:
+        """Pin the inputs and check the request; a second call gives the first one's answer.
+
+        Tables that are made from this one are checked against the columns that it will have. Text
+        is read whole by a scan, so where inputs are gathered it is copied before; all else only
+        once it is known that the run has something to do.
+
+        Raises:
+            HeadwaterError: The request is refused; nothing was written but copies.
+        """
         if self._prepared is None:
             self._started = datetime.now(UTC)
             self._require_version_for_followers()
+            if self.plan_gather() is not None:
+                self.gather(READ_WHOLE)
             with self.phase("scan"):
                 self._plan = local_plan(self.profile, self._gpu_probe)
-                prepared = prepare(self.request, folder=self._folder)
+                prepared = prepare(self.request, folder=self._folder, copies=self._gatherer.copies)
                 memory_gib = min(c.memory_gib_per_worker for c in self._plan.candidates)
                 if prepared.job.frames == "polars":  # Dask's are spread over the workers
                     for name, side in prepared.sides:
@@ -155,7 +198,12 @@ class EtlRun:
                     if not prepared.job.can_spread:
                         require_holdable(prepared.job.name, prepared.source, memory_gib=memory_gib)
                 for table in self.then:
-                    check_follow_up(table.reading(prepared.target), prepared, folder=self._folder)
+                    check_follow_up(
+                        table.reading(prepared.target),
+                        prepared,
+                        folder=self._folder,
+                        copies=self._gatherer.copies,
+                    )
                 self._prepared = prepared
             if self.is_there:
                 self._point_followers()
@@ -172,8 +220,14 @@ class EtlRun:
             HeadwaterError: A rule or a limit forbids it; nothing was written.
         """
         if self._placement is None:
-            self._placement = place_run(self.prepared, self.profile, ask)
+            self._placement = place_run(self._reads(), self.profile, ask)
         return self._placement
+
+    def _reads(self) -> Reads:
+        follow_ups = tuple(table.request for table in self.then)
+        if (plan := self.plan_gather()) is not None:
+            return Reads.gathering(plan, self.request, follow_ups)
+        return Reads.of(self.prepared, follow_ups)
 
     def _require_version_for_followers(self) -> None:
         if self.then and self.request.format is Format.PARQUET:
@@ -270,7 +324,8 @@ class EtlRun:
             try:
                 yield
             finally:
-                self._seconds[name] = time.perf_counter() - begun
+                spent = time.perf_counter() - begun
+                self._seconds[name] = self._seconds.get(name, 0.0) + spent
                 self._store_retries += retries.count
 
     def receipt(self, error: BaseException | None = None) -> RunReceipt:
@@ -330,6 +385,7 @@ class EtlRun:
             bad_rows=len(prepared.source.bad) if prepared else 0,
             aside=str(prepared.aside) if prepared and prepared.aside else "",
             placement=self._placement,
+            gathered=self._gatherer.gathered if self.request.gather else (),
             then=tuple(
                 table.receipt(None if table._dataset() else error)
                 for table in self.then
@@ -348,7 +404,7 @@ class EtlRun:
 
     def _status(self, error: BaseException | None) -> Status:
         if isinstance(error, Exception):
-            return Status.FAILED if self._prepared else Status.REFUSED
+            return Status.FAILED if self._prepared or self._gatherer.has_moved else Status.REFUSED
         if error is not None:
             return Status.INTERRUPTED
         if self._was_there:

@@ -146,6 +146,14 @@ class EtlParameters(BaseModel):
         ge=1,
         description="How many times its size a file may unpack to, above some tens of megabytes.",
     )
+    gather: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Folder that inputs are copied to before they are read, those that lie in"
+        " another store or bucket. Every byte is checked, and what has not changed is copied once."
+        " Empty reads them where they are.",
+        examples=["s3://lake/gathered"],
+    )
     profile: str = Field(default="local", description="Cluster profile: where the work runs.")
     fresh: bool = Field(
         default=False, description="Do every part anew, also those an earlier attempt finished."
@@ -199,6 +207,7 @@ class EtlParameters(BaseModel):
             steps=self._steps_text(),
             format=Format(self.format),
             read=self._read_options(),
+            gather=self.gather,
         )
 
     def _read_options(self) -> ReadOptions:

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headwater.flows.gathering import gather_plan, gathered_inputs, require_copies_allowed
 from headwater.infra.errors import DataError, StorageError
 from headwater.infra.gpu import GpuProbe, probe
 from headwater.infra.locations.locate import locate
@@ -18,7 +19,9 @@ from headwater.infra.models import Cloud, JobRequest, RunReceipt
 from headwater.infra.planner.history import month_to_date
 from headwater.infra.planner.learning import GPU_BYTES_PER_SECOND, Learned, learn, observed
 from headwater.infra.planner.models import (
+    Copying,
     DataInput,
+    FollowUp,
     Here,
     Needs,
     Output,
@@ -30,7 +33,10 @@ from headwater.infra.planner.models import (
 from headwater.infra.planner.offers import OfferTable
 from headwater.infra.planner.plan import plan
 from headwater.infra.profiles import ClusterProfile, effective_rules, load_policies
+from headwater.infra.storage.gather import GatherPlan
 from headwater.infra.storage.receipts import ReceiptStore
+from headwater.infra.storage.transfer.models import TransferReceipt
+from headwater.infra.storage.transfer.receipts import TransferReceiptStore
 
 if TYPE_CHECKING:
     from headwater.tasks.jobs import Job
@@ -42,17 +48,20 @@ class Placed:
 
     Attributes:
         note: Why past runs are not in it, where they could not be read.
+        gathering: What would be copied first, where that was asked for.
     """
 
     request: PlanRequest
     plan: PlacementPlan
     note: str = ""
+    gathering: GatherPlan | None = None
 
 
 def place(
     request: JobRequest,
     profile: ClusterProfile,
     *,
+    then: Sequence[JobRequest] = (),
     folder: Path | None = None,
     gpu_probe: GpuProbe = probe,
     today: date | None = None,
@@ -60,6 +69,7 @@ def place(
     """Find the data of ``request`` and plan where to run it.
 
     Args:
+        then: Requests of the tables that are made from its result, in the same place.
         folder: Where the job's module is looked for first; the working folder by default.
         today: For the age of prices; in UTC by default.
     Raises:
@@ -69,31 +79,51 @@ def place(
     from headwater.infra.catalog.tables import load_catalog
 
     rules = effective_rules(profile, load_policies())
-    job = _job(request, folder or Path.cwd())
-    uris = [*request.sources, *(uri for _, uri in request.sides)]
-    inputs = locate(uris, declared=profile.locations)
+    folder = folder or Path.cwd()
+    job = _job(request, folder)
+    for one in then:
+        _job(one, folder)
+    gathering = None if request.gather is None else gather_plan([request, *then], folder=folder)
+    copies: tuple[Copying, ...] = ()
+    if gathering is None:
+        inputs = _inputs(request, then, profile)
+    else:
+        require_copies_allowed(rules, gathering, profile.locations)
+        inputs, copies = gathered_inputs(gathering, profile.locations)
     (target,) = locate([request.target], declared=profile.locations, missing_ok=True)
     here = _here(profile, gpu_probe) if profile.cluster.launcher == "local" else None
     receipts, note = past_runs()
+    moved, unread = past_copies()
     day = today or datetime.now(UTC).date()
     asked = PlanRequest(
-        inputs=tuple(_input(one) for one in inputs),
+        inputs=inputs,
         output=Output(target.uri, target.cloud, target.regions),
         today=day,
         needs=_needs(profile),
         work=Work(strategies=frozenset(Strategy(name) for name in job.strategies)),
         endpoints=_endpoints(profile),
         here=here,
-        month_to_date=month_to_date(receipts, day),
+        month_to_date=month_to_date(receipts, day, moved),
         learned=_learned(receipts, request.job_name, here),
+        copies=copies,
+        then=tuple(FollowUp(_learned(receipts, one.job_name, here)) for one in then),
     )
-    return Placed(asked, plan(asked, OfferTable.of(load_catalog()), rules), note)
+    placed = plan(asked, OfferTable.of(load_catalog()), rules)
+    return Placed(asked, placed, note or unread, gathering)
 
 
 def _job(request: JobRequest, folder: Path) -> Job:
     from headwater.tasks.jobs import COPY, find_job
 
     return find_job(request.job, folder=folder) if request.job else COPY
+
+
+def _inputs(
+    request: JobRequest, then: Sequence[JobRequest], profile: ClusterProfile
+) -> tuple[DataInput, ...]:
+    sides = [side for one in (request, *then) for _, side in one.sides]
+    found = locate([*request.sources, *sides], declared=profile.locations)
+    return tuple(_input(one) for one in found)
 
 
 def _input(one: Location) -> DataInput:
@@ -149,6 +179,14 @@ def past_runs() -> tuple[Sequence[RunReceipt], str]:
         return tuple(ReceiptStore().list()), ""
     except (StorageError, DataError) as exc:
         return (), f"past runs could not be read, so the plan knows none: {exc.message}"
+
+
+def past_copies() -> tuple[Sequence[TransferReceipt], str]:
+    """Past copies that a cloud billed for, and why there are none, as with runs."""
+    try:
+        return tuple(TransferReceiptStore().list()), ""
+    except (StorageError, DataError) as exc:
+        return (), f"past copies could not be read, so the plan knows none: {exc.message}"
 
 
 def _learned(receipts: Iterable[RunReceipt], job: str, here: Here | None) -> Learned:

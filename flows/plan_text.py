@@ -7,9 +7,16 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from headwater.infra.models import Placement, to_jsonable
+from headwater.infra.models import (
+    DENIALS_KEPT,
+    DeniedPlace,
+    Moved,
+    Placement,
+    RankedPlace,
+    to_jsonable,
+)
 from headwater.infra.planner.models import (
     HERE,
     Costs,
@@ -23,10 +30,16 @@ from headwater.infra.planner.models import (
 )
 from headwater.infra.units import human_bytes, human_seconds
 
+if TYPE_CHECKING:
+    from headwater.infra.storage.gather import GatherPlan
+
 WIDTH = 80
 SHOWN = 8
 SHOWN_OF_PLACE = 2
 """Candidates in the table, and those of one place; all are in the JSON."""
+
+PLACES_IN_RECEIPT = 3
+"""Other places in a receipt's text; all that are kept are in its JSON."""
 
 FIGURES = "    {:<23}{:>10}{:>10}{:>9}{:>22}"
 
@@ -39,9 +52,9 @@ def as_text(plan: PlacementPlan) -> str:
             " #  where, machines, market",
             FIGURES.format("time p50/p90", "compute", "egress", "rework", "total p50/p90"),
         ]
-        for rank, candidate in _shown(plan):
+        for rank, candidate in shown(plan):
             lines += [*_wrapped(f"{rank:>2}  ", _machines(candidate)), _figures(candidate)]
-        left = len(plan.candidates) - len(_shown(plan))
+        left = len(plan.candidates) - len(shown(plan))
         more = f" {left} more are in --json." if left else ""
         lines += _wrapped(
             "    ",
@@ -77,6 +90,55 @@ def placement_line(placement: Placement) -> str:
         seconds, high = placement.seconds
         amounts.append(f"{_seconds(seconds)} (p90 {_seconds(high)})")
     return f"{', '.join([placement.where, *amounts])}: {placement.why}"
+
+
+def gather_line(plan: GatherPlan) -> str:
+    """What a run copies first, in one line."""
+    there = f"; {plan.kept:,} there already" if plan.kept else ""
+    if not plan.objects:
+        return f"nothing to copy to {plan.folder.display}{there}"
+    return (
+        f"{plan.objects:,} objects, {human_bytes(plan.size_bytes)}, to copy to"
+        f" {plan.folder.display}{there}"
+    )
+
+
+def placement_of(plan: PlacementPlan) -> Placement:
+    """What a receipt keeps of a plan: its first place, and its table as it is shown."""
+    first = plan.first
+    usd, seconds = first.usd.total, first.seconds.total
+    return Placement(
+        first.where,
+        (usd.p50, usd.p90),
+        (seconds.p50, seconds.p90),
+        plan.why,
+        tuple(Moved(one.cloud, one.to, int(one.moved_bytes)) for one in first.moved),
+        tuple(_ranked(rank, one) for rank, one in shown(plan)),
+        tuple(
+            DeniedPlace(one.where, one.rule, one.source, one.detail, one.offers)
+            for one in plan.denied[:DENIALS_KEPT]
+        ),
+        max(0, len(plan.denied) - DENIALS_KEPT),
+    )
+
+
+def elsewhere_line(placement: Placement) -> str:
+    """What other places would have cost, and how many rules kept some out; empty if none.
+
+    Example:
+        >>> there = RankedPlace(2, "gather", "gcp us-east1", "1 x g2", "spot", (60, 90), (1, 2), {})
+        >>> elsewhere_line(Placement("this machine", ranking=(there,)))
+        'gcp us-east1 for $1.00 (spot, 1 min)'
+    """
+    best: dict[str, RankedPlace] = {}
+    for one in placement.ranking:
+        if one.where != placement.where:
+            best.setdefault(one.where, one)
+    said = [_ranked_text(one) for one in list(best.values())[:PLACES_IN_RECEIPT]]
+    denials = len(placement.denied) + placement.denied_more
+    if denials:
+        said.append(f"{denials} denied by rules")
+    return "; ".join(said)
 
 
 def as_json(plan: PlacementPlan) -> dict[str, Any]:
@@ -145,7 +207,7 @@ def _machine(one: Machines) -> dict[str, Any]:
     }
 
 
-def _shown(plan: PlacementPlan) -> list[tuple[int, PlacementCandidate]]:
+def shown(plan: PlacementPlan) -> list[tuple[int, PlacementCandidate]]:
     """The first of each place, and every other strategy, with their ranks."""
     shown: list[tuple[int, PlacementCandidate]] = []
     places: Counter[str] = Counter()
@@ -156,6 +218,28 @@ def _shown(plan: PlacementPlan) -> list[tuple[int, PlacementCandidate]]:
             places[one.where] += 1
             shown.append((rank, one))
     return shown
+
+
+def _ranked(rank: int, one: PlacementCandidate) -> RankedPlace:
+    seconds, usd = _amounts(one.seconds), _amounts(one.usd)
+    return RankedPlace(
+        rank,
+        one.strategy.value,
+        one.where,
+        " + ".join(_nodes(machines) for machines in one.machines),
+        one.market,
+        (seconds["total"]["p50"], seconds["total"]["p90"]),
+        (usd["total"]["p50"], usd["total"]["p90"]),
+        {name: amount["p50"] for name, amount in usd.items() if name != "total"},
+        one.note,
+    )
+
+
+def _ranked_text(one: RankedPlace) -> str:
+    usd, seconds = one.usd[0], one.seconds[0]
+    price = "an amount without end" if usd is None else f"${_usd(usd)}"
+    facts = [one.market, "" if seconds is None else _seconds(seconds), one.note]
+    return f"{one.where} for {price} ({', '.join(fact for fact in facts if fact)})"
 
 
 def _machines(one: PlacementCandidate) -> str:

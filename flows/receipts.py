@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from headwater.infra.models import RunReceipt, Status
+from headwater.flows.plan_text import elsewhere_line, placement_line
+from headwater.infra.models import Gathered, RunReceipt, Status
 from headwater.infra.storage.uris import Uri
 from headwater.infra.units import human_bytes, human_seconds
 
@@ -27,7 +28,11 @@ def receipt_rows(receipt: RunReceipt, *, folder: Path | None = None) -> list[tup
         )
         label = f"+ {source.side}" if source.side else "source"
         rows.append((label, f"{_shown(source.uri, folder)} ({facts})"))
+    rows += [("gathered", _gathered(one, folder)) for one in receipt.gathered]
     rows.append(("job", receipt.job))
+    if receipt.placement is not None and receipt.placement.ranking:
+        rows.append(("plan", placement_line(receipt.placement)))
+        rows.append(("elsewhere", elsewhere_line(receipt.placement) or "nowhere"))
     target = _shown(receipt.target, folder)
     if receipt.dataset is not None:
         rows.append(("target", target))
@@ -114,6 +119,15 @@ def _engine(receipt: RunReceipt) -> str:
         f", {receipt.gpu_fallbacks} plans fell back to the CPU" if receipt.gpu_fallbacks else ""
     )
     return f"{receipt.engine} on {place}{fallbacks}"
+
+
+def _gathered(one: Gathered, folder: Path | None) -> str:
+    kept = one.objects - one.copied
+    there = f", {kept:,} there already" if kept else ""
+    return (
+        f"{one.copied:,} objects, {human_bytes(one.copied_bytes)}, to {_shown(one.target, folder)}"
+        f"{there} ({human_seconds(one.seconds)})"
+    )
 
 
 def _shown(uris: str, folder: Path | None) -> str:

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 
 from headwater.flows.console import Console
 from headwater.flows.parameters import EtlParameters
-from headwater.flows.plan_text import placement_line
+from headwater.flows.plan_text import gather_line, placement_line
 from headwater.flows.prefect_api import prefect_api
+from headwater.infra.errors import HeadwaterError
 from headwater.infra.models import RunReceipt, to_jsonable
 from headwater.infra.storage.uris import Uri
 
 if TYPE_CHECKING:
     from headwater.flows.etl_run import EtlRun
+    from headwater.infra.storage.transfer.run import TransferProgress
 
 QUIET_DASK = {"DASK_LOGGING__DISTRIBUTED": "critical"}
 """Dask reports each failing task and each lost connection at shutdown in many lines of its own;
@@ -43,19 +45,33 @@ def run_etl(parameters: EtlParameters, console: Console) -> RunReceipt:
             from headwater.flows.etl_run import EtlRun
             from headwater.infra.profiles import load_profile
 
+        def copied(progress: TransferProgress) -> None:
+            if not run.is_scanned:  # else the run itself has begun
+                console.started = progress.objects_done < progress.objects
+            display.copied(progress)
+
         run = EtlRun(
             parameters.to_request(),
             load_profile(parameters.profile),
             then=parameters.to_follow_ups(),
             on_progress=display.progress,
+            on_copied=copied,
         )
-        run.scan()
+        if run.request.gather:
+            console.again = "copies that were checked are kept, finished parts are taken up"
+            _gather_plan(run, console)
+        try:
+            run.scan()
+        except BaseException as exc:
+            _keep_what_was_copied(run, exc, console)
+            raise
         _say_what_was_done(run, console)
         if run.is_done:
             receipt = run.receipt()
             run.keep(receipt)
             return receipt
-        console.say(f"plan: {placement_line(run.place(console.ask))}")
+        if not run.request.gather:
+            console.say(f"plan: {placement_line(run.place(console.ask))}")
         display.step("start Prefect's server" if api.is_own else "call Prefect's server")
         with run.phase("prefect"):
             with _no_garbage_collection():
@@ -66,6 +82,26 @@ def run_etl(parameters: EtlParameters, console: Console) -> RunReceipt:
             display.step("parts")
             # The parameters are a validated model already.
             return etl.with_options(validate_parameters=False)(parameters)
+
+
+def _gather_plan(run: EtlRun, console: Console) -> None:
+    """What a run copies first and what it costs, before a byte moves."""
+    plan = run.plan_gather()
+    placement = run.place(console.ask)
+    console.say(f"plan: {placement_line(placement)}")
+    if plan is not None and plan.gatherings:
+        console.say(f"gather: {gather_line(plan)}")
+
+
+def _keep_what_was_copied(run: EtlRun, error: BaseException, console: Console) -> None:
+    """Keep the receipt of a run that was stopped before its scan: what has moved is billed."""
+    receipt = run.receipt(error)
+    if not any(one.copied_bytes for one in receipt.gathered):
+        return
+    try:
+        run.keep(receipt)
+    except (HeadwaterError, OSError) as exc:
+        console.say(f"the receipt could not be kept: {exc}")
 
 
 def _say_what_was_done(run: EtlRun, console: Console) -> None:

@@ -8,7 +8,9 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from pydantic import BaseModel, ConfigDict, Field
 
+from headwater.flows.price_transfer import kept, permission, price_plan, price_text
 from headwater.flows.transfer_command import receipt_text
+from headwater.infra.profiles import load_profile
 from headwater.infra.storage.transfer import (
     TransferReceipt,
     TransferRequest,
@@ -45,6 +47,27 @@ class TransferParameters(BaseModel):
     reread: bool = Field(
         default=False, description="Read every copy back, also where its store vouches for it."
     )
+    drop_metadata: bool = Field(
+        default=False, description="Leave out metadata that the target cannot keep."
+    )
+    profile: str = Field(
+        default="local",
+        description="Cluster profile whose limits, rules and declared locations hold.",
+    )
+    yes: bool = Field(
+        default=False, description="Copy also where that is beyond the cluster profile's limits."
+    )
+
+    def to_request(self) -> TransferRequest:
+        """What is copied, without who allows it."""
+        return TransferRequest(
+            self.source,
+            self.target,
+            self.version,
+            self.overwrite,
+            self.reread,
+            self.drop_metadata,
+        )
 
 
 @flow(name="transfer", persist_result=False)
@@ -63,9 +86,12 @@ def transfer(parameters: TransferParameters) -> TransferReceipt:
             told = time.monotonic()
             logger.info("%d of %d objects copied", progress.objects_done, progress.objects)
 
-    plan = plan_transfer(TransferRequest(**parameters.model_dump()))
+    profile = load_profile(parameters.profile)
+    plan = plan_transfer(parameters.to_request(), permission(profile))
+    price = price_plan(plan, profile, lambda _: parameters.yes)
     logger.info("%d objects, %d bytes to copy", plan.objects, plan.size_bytes)
-    receipt = run_transfer(plan, tell)
+    logger.info("price: %s", price_text(price))
+    receipt = kept(run_transfer(plan, tell), price)
     create_markdown_artifact(
         markdown=f"```text\n{receipt_text(receipt)}\n```",
         key="transfer",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -303,6 +303,8 @@ class JobRequest:
         window: Span of time that the run covers, for scheduled runs.
         format: How the target is written: a Delta table, or plain Parquet without versions.
         read: How the sources are read; side tables by its defaults.
+        gather: Folder that inputs are copied to before they are read; ``None`` reads each where
+            it is. The work is the same either way.
     """
 
     sources: tuple[str, ...]
@@ -318,6 +320,7 @@ class JobRequest:
     source_version: int | None = None
     format: Format = Format.DELTA
     read: ReadOptions = ReadOptions()
+    gather: str | None = None
 
     @property
     def job_name(self) -> str:
@@ -388,9 +391,58 @@ class Moved:
     size_bytes: int
 
 
+DENIALS_KEPT = 20
+"""Denials that a placement keeps; the others are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankedPlace:
+    """One way to run the work, as a plan ranked it.
+
+    Attributes:
+        rank: From 1, the best; those that the table leaves out are not kept either.
+        strategy: How inputs in several places come together.
+        where: Its places.
+        machines: How many of which type; empty is this machine.
+        market: How they are sold.
+        seconds: What was expected, and what one run in ten exceeds; ``None`` has no end.
+        usd: Likewise, in US dollars.
+        parts: What was expected, in US dollars, by what it is paid for.
+        note: Why it cannot be run, or what is odd about it.
+    """
+
+    rank: int
+    strategy: str
+    where: str
+    machines: str
+    market: str
+    seconds: tuple[float | None, float | None]
+    usd: tuple[float | None, float | None]
+    parts: dict[str, float | None]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeniedPlace:
+    """Offers that a rule kept out of a plan.
+
+    Attributes:
+        source: File that says the rule; empty where it was not read from one.
+        offers: How many.
+    """
+
+    where: str
+    rule: str
+    source: str = ""
+    detail: str = ""
+    offers: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Where a run was planned to be, and what that was to cost and take.
+
+    Where no cloud bills for the data nothing is ranked.
 
     Attributes:
         usd: US dollars: what was expected, and what one run in ten exceeds; ``None`` where it
@@ -398,6 +450,8 @@ class Placement:
         seconds: Likewise.
         why: Why there.
         moved: Bytes that leave a region for it; their price depends on the month's sum.
+        ranking: The table of the plan, as it was shown: a few places, and all other strategies.
+        denied: The first ``DENIALS_KEPT`` denials, and how many more there were.
     """
 
     where: str
@@ -405,6 +459,77 @@ class Placement:
     seconds: tuple[float, float] | None = None
     why: str = ""
     moved: tuple[Moved, ...] = ()
+    ranking: tuple[RankedPlace, ...] = ()
+    denied: tuple[DeniedPlace, ...] = ()
+    denied_more: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """One input that a run has copied before it read it.
+
+    Attributes:
+        source: The address that was given.
+        target: Folder that holds the copy.
+        objects: How many the input has.
+        size_bytes: Of these.
+        copied: How many were copied this time; the others were there and checked already.
+        copied_bytes: Of these, as far as the copy came.
+        seconds: How long that took.
+    """
+
+    source: str
+    target: str
+    objects: int
+    size_bytes: int
+    copied: int
+    copied_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Egress:
+    """Bytes that leave a place, and what its cloud asks for them.
+
+    Attributes:
+        regions: Where they leave.
+        to: Kind of destination, as in ``Moved``.
+    """
+
+    cloud: Cloud
+    regions: tuple[str, ...]
+    to: str
+    size_bytes: int
+    usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class TransferPrice:
+    """What a copy was to cost, before it began.
+
+    Attributes:
+        egress: Nothing where no cloud bills for the bytes.
+        requests_usd: Of what is listed, read and written.
+        as_of: Date of the oldest price in it; ``None`` where none has one.
+        unknown: Why it is not known; empty where it is.
+        note: What could not be counted in.
+    """
+
+    egress: tuple[Egress, ...] = ()
+    requests_usd: float = 0.0
+    as_of: date | None = None
+    unknown: str = ""
+    note: str = ""
+
+    @property
+    def egress_usd(self) -> float:
+        """For all bytes together."""
+        return sum(one.usd for one in self.egress)
+
+    @property
+    def usd(self) -> float | None:
+        """All together; ``None`` where it is not known."""
+        return None if self.unknown else self.egress_usd + self.requests_usd
 
 
 @dataclass(frozen=True, slots=True)
@@ -444,6 +569,7 @@ class RunReceipt:
         aside: Address of the file that keeps them; empty where none does.
         placement: Where it was planned to run, and for how much; ``None`` where it was refused
             before, or was done already.
+        gathered: Inputs that were copied to one place first.
     """
 
     run_id: str
@@ -484,6 +610,7 @@ class RunReceipt:
     bad_rows: int = 0
     aside: str = ""
     placement: Placement | None = None
+    gathered: tuple[Gathered, ...] = ()
     version: int = RECEIPT_VERSION
 
     @property
@@ -495,12 +622,14 @@ class RunReceipt:
 def to_jsonable(value: object) -> Any:
     """``value`` (one of the dataclasses here) as plain dicts, lists, numbers and text.
 
-    Enums become their text, times ISO 8601 in UTC, tuples lists.
+    Enums become their text, times ISO 8601 in UTC, days ISO 8601, tuples lists.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_jsonable(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
+    if isinstance(value, date):
+        return value.isoformat()
     if isinstance(value, StrEnum):
         return value.value
     if isinstance(value, dict):

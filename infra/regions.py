@@ -93,6 +93,16 @@ def regions_named(patterns: Iterable[str], *, where: str = "") -> frozenset[str]
     return frozenset(named)
 
 
+def require_region_of(cloud: Cloud, region: str) -> None:
+    """Refuse a name that is no region of ``cloud``.
+
+    Raises:
+        UnknownName: The near ones are listed.
+    """
+    if region not in REGIONS[cloud]:
+        raise UnknownName.of(f"region of {cloud}", region, sorted(REGIONS[cloud]))
+
+
 def require_one_cloud(regions: Iterable[str], *, where: str) -> None:
     """Refuse names that are not regions of one cloud.
 

@@ -39,6 +39,7 @@ from headwater.infra.storage.datasets import STATE_FOLDER, Dataset, LogEntry
 from headwater.infra.storage.evolution import Evolved
 from headwater.infra.storage.filesystems import open_filesystem
 from headwater.infra.storage.inputs import Input, open_input
+from headwater.infra.storage.named import NO_COPIES, Copies
 from headwater.infra.storage.plain import PlainFolder
 from headwater.infra.storage.types import require_partitionable, stored_schema
 from headwater.infra.storage.uris import Uri
@@ -109,12 +110,31 @@ class Prepared:
             text = "".join(f"{line}\n" for line in lines)
             open_filesystem(self.aside).write(self.aside, text.encode())
 
+    def reading(self, copies: Copies) -> Prepared:
+        """The same work, with inputs read from their copies where there are some."""
+        sides = tuple((name, side.reading(copies)) for name, side in self.sides)
+        return replace(self, source=self.source.reading(copies), sides=sides)
 
-def prepare(request: JobRequest, *, folder: Path) -> Prepared:
+
+def addresses(request: JobRequest, *, folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The addresses of the sources and of the side tables that ``request`` reads.
+
+    Args:
+        folder: Where the job's module is looked for first.
+    Raises:
+        HeadwaterError: There is no such job, or it joins other tables than are given.
+    """
+    job, request = _job(request, folder)
+    return request.sources, tuple(uri for _, uri in _side_uris(request, job))
+
+
+def prepare(request: JobRequest, *, folder: Path, copies: Copies = NO_COPIES) -> Prepared:
     """``request`` with its inputs pinned and its plan checked.
 
     Args:
         folder: Where the job's module is looked for first.
+        copies: Inputs that are read from copies. The run's key is of the files that they are of,
+            so that it is the same run wherever they are read.
     Raises:
         HeadwaterError: The request is refused; nothing was written.
     """
@@ -131,9 +151,13 @@ def prepare(request: JobRequest, *, folder: Path) -> Prepared:
         # A table keeps its partition columns; naming others is refused below.
         request = replace(request, partition_by=dataset.partition_by())
     side_uris = _side_uris(request, job)
-    source = open_input(request.sources, version=request.source_version, read=request.read)
+    source = open_input(
+        request.sources, version=request.source_version, read=request.read, copies=copies
+    )
     _require_outside(source, target)
-    sides = tuple((name, open_input([uri], read=_of_sides(request))) for name, uri in side_uris)
+    sides = tuple(
+        (name, open_input([uri], read=_of_sides(request), copies=copies)) for name, uri in side_uris
+    )
     result = _result_schema(job, source, dict(sides))
     fit = Evolved(stored_schema(result))
     if not is_plain:
@@ -153,7 +177,9 @@ def prepare(request: JobRequest, *, folder: Path) -> Prepared:
     )
 
 
-def check_follow_up(request: JobRequest, first: Prepared, *, folder: Path) -> None:
+def check_follow_up(
+    request: JobRequest, first: Prepared, *, folder: Path, copies: Copies = NO_COPIES
+) -> None:
     """Refuse a request that reads what ``first`` will have written, before that is there.
 
     Raises:
@@ -169,7 +195,8 @@ def check_follow_up(request: JobRequest, first: Prepared, *, folder: Path) -> No
     schema = pl.Schema({**columns, **{name: first.schema[name] for name in by}})
     source = Input(str(first.target), Format.DELTA, (), schema, by)
     sides = {
-        name: open_input([uri], read=_of_sides(request)) for name, uri in _side_uris(request, job)
+        name: open_input([uri], read=_of_sides(request), copies=copies)
+        for name, uri in _side_uris(request, job)
     }
     _require_partition_columns(request, stored_schema(_result_schema(job, source, sides)))
 
@@ -244,10 +271,10 @@ def _require_apart(request: JobRequest, target: Uri) -> None:
 
 def _require_outside(source: Input, target: Uri) -> None:
     for file in source.files:
-        if target.contains(Uri.parse(file.ref.uri)):
+        uri = Uri.parse(file.pinned.uri)
+        if target.contains(uri):
             raise Overlap(
-                f"source file {Uri.parse(file.ref.uri).display} lies in the target"
-                f" {target.display}",
+                f"source file {uri.display} lies in the target {target.display}",
                 hint="write to a folder of its own, beside the source",
             )
 
@@ -423,7 +450,7 @@ def _pins(source: Input) -> list[object]:
         source.format,
         source.version,
         [[n, str(t)] for n, t in source.schema.items()],
-        [[f.ref.uri, f.ref.size_bytes, f.ref.version, f.partition] for f in source.files],
+        [[f.pinned.uri, f.pinned.size_bytes, f.pinned.version, f.partition] for f in source.files],
     ]
 
 

@@ -18,7 +18,16 @@ from headwater.tasks.legs import release
 from headwater.tasks.memory import memory_guard
 from headwater.tasks.prepare import Prepared
 from headwater.tasks.progress import MAX_TRIES, Losses, Processed, Progress, Tally, as_ours
-from headwater.tasks.scan import STATE_PART_BYTES, cut, cut_by_key, holds, part_bytes, whole
+from headwater.tasks.scan import (
+    STATE_PART_BYTES,
+    cut,
+    cut_by_key,
+    holds,
+    of_copies,
+    of_origins,
+    part_bytes,
+    whole,
+)
 from headwater.tasks.spread import process_spread
 from headwater.tasks.stages import JobStage
 from headwater.tasks.transform import PartSpec, run_part
@@ -70,7 +79,8 @@ def _process(
     folder = RunFolder(prepared.target, route.attempt_key)
     if prepared.request.fresh:
         folder.forget()
-    parts = folder.agree_on_parts(route.parts)
+    agreed = folder.agree_on_parts(of_origins(prepared.source, route.parts))
+    parts = of_copies(prepared.source, agreed)
     spec = _spec(prepared, route, candidate, gpu_fallback)
     try:
         if route.is_spread:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import polars as pl
 
 from headwater.infra.errors import InvalidRequest
-from headwater.infra.models import Format, Part, Slice
+from headwater.infra.models import DataRef, Format, Part, Slice
 from headwater.infra.storage.inputs import Input, InputFile
 from headwater.infra.storage.types import partition_literal
 from headwater.infra.units import GIB, MIB, human_bytes
@@ -102,6 +102,31 @@ def require_holdable(job: str, source: Input, *, memory_gib: float) -> None:
             " only, write it as steps, filter or select in a run before, or give a worker more"
             " memory in the cluster profile",
         )
+
+
+def of_origins(source: Input, parts: Iterable[Part]) -> tuple[Part, ...]:
+    """``parts`` with files by their own names where copies of them are read.
+
+    So the list of parts that a run leaves says the same wherever an attempt reads its files.
+    """
+    return _with_refs(parts, {file.ref: file.pinned for file in source.files})
+
+
+def of_copies(source: Input, parts: Iterable[Part]) -> tuple[Part, ...]:
+    """``parts`` as an attempt reads them that reads ``source``: files from their copies."""
+    return _with_refs(parts, {file.pinned: file.ref for file in source.files})
+
+
+def _with_refs(parts: Iterable[Part], refs: Mapping[DataRef, DataRef]) -> tuple[Part, ...]:
+    return tuple(
+        replace(
+            part,
+            slices=tuple(
+                replace(piece, ref=refs.get(piece.ref, piece.ref)) for piece in part.slices
+            ),
+        )
+        for part in parts
+    )
 
 
 def whole(source: Input) -> tuple[Part, ...]:

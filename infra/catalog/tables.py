@@ -27,6 +27,7 @@ from headwater.infra.catalog.models import EgressRate, Offer, Operation, Request
 from headwater.infra.catalog.routes import NAT, Areas, destinations, nearest
 from headwater.infra.errors import PriceUnknown, UnknownName
 from headwater.infra.models import Cloud, Market
+from headwater.infra.regions import require_region_of
 
 NEGOTIATED_NAMES = ("prices.toml", "prices.csv")
 """Files of the user's own prices, in the user's configuration folder."""
@@ -55,13 +56,19 @@ class Catalog:
         return tuple(sorted(here | {o.region for o in self.offers if o.cloud is cloud}))
 
     def require_region(self, cloud: Cloud, region: str) -> None:
-        """Refuse a region that does not exist.
+        """Refuse a region that does not exist, or of which nothing is known.
 
         Raises:
             UnknownName: There is none of this name; the near ones are told.
+            PriceUnknown: No table says anything of it, as of China's and the governments' regions.
         """
-        if (cloud, region) not in self.areas and region not in self.regions(cloud):
-            raise UnknownName.of(f"region of {cloud}", region, self.regions(cloud))
+        if (cloud, region) in self.areas or region in self.regions(cloud):
+            return
+        require_region_of(cloud, region)
+        raise PriceUnknown(
+            f"no prices are known in {cloud} {region}",
+            hint=f"give those of its machines in {negotiated_path()}",
+        )
 
     def gpus(self) -> tuple[str, ...]:
         """Names of the GPUs that somebody sells."""

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from headwater.infra.errors import InvalidRequest
 from headwater.infra.locations.locate import locate
 from headwater.infra.locations.models import Location
-from headwater.infra.policies import Residence, Rules
+from headwater.infra.policies import Residence, Rule, Rules
+from headwater.infra.policies.rules import takes_in
 from headwater.infra.profiles import DeclaredLocation
+from headwater.infra.storage.uris import Uri
 
 
 def require_resident(
@@ -38,10 +40,16 @@ def require_resident(
         for rule in residency:
             if outside := _outside(place, rule.value):
                 raise InvalidRequest(
-                    f"the {role} {address} would be {outside}, and {rule} keeps it in"
-                    f" {', '.join(sorted(rule.value.places))}",
+                    f"the {role} {address} would be {outside}, and {rule} keeps"
+                    f" {data_of(rule, inputs)} in {', '.join(sorted(rule.value.places))}",
                     hint="name a place in one of them, or have the rule changed",
                 )
+
+
+def data_of(rule: Rule[Residence], inputs: Sequence[str]) -> str:
+    """The first of ``inputs`` that ``rule`` is about, as messages show it."""
+    uris = map(Uri.parse, inputs)
+    return next(uri for uri in uris if takes_in(uri, rule.value.prefix)).display
 
 
 def _outside(place: Location, residence: Residence) -> str:

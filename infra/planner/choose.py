@@ -79,7 +79,7 @@ class Gather:
         is_home = np.array([site in homes for site in table.sites], bool)
         self.at_home: Flags = is_home[self.rows.site]
         self._has_home = bool(self.at_home.any())
-        self.assume = expected(request.work, request.learned)
+        self.assume = expected(request)
         self.priced = self._price(self.rows, 1.0)
         deny_by_limits(self.denials, rules, self.rows, self.priced)
         self.allowed: Flags = self.denials.allowed[index]
@@ -129,7 +129,7 @@ class Gather:
             self.table,
             self.sites,
             subset,
-            exceeded(self.request.work, self.request.learned),
+            exceeded(self.request),
         )
         return [self._candidate(row, i, high) for i, row in enumerate(rows)]
 

@@ -177,8 +177,11 @@ def _phases(
     request: PlanRequest, sites: Sites, rows: Rows, assume: Assumptions, scale: float
 ) -> tuple[Floats, Floats, Floats, Floats]:
     hours = request.work.unit_hours
-    amount = request.size_bytes * scale if hours is None else hours * 3600 * scale
-    compute = amount / (rows.rate * rows.nodes) * assume.compute
+    if hours is None:
+        amount = request.size_bytes * scale * (assume.compute + assume.then_compute)
+    else:
+        amount = hours * 3600 * scale * assume.compute
+    compute = amount / (rows.rate * rows.nodes)
     read, write = (_transfer(one, rows) * assume.network for one in sites.moved(assume, scale))
     return rows.start * assume.start, read, compute, write
 

@@ -157,7 +157,8 @@ def observed(
     """
     return tuple(
         found
-        for receipt in receipts
+        for run in receipts
+        for receipt in (run, *run.then)
         if receipt.job == job
         and receipt.status is Status.COMMITTED
         and not receipt.resumed_parts

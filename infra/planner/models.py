@@ -102,6 +102,34 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Copying:
+    """Bytes that are copied to another place before the work reads them there.
+
+    Attributes:
+        source: What is copied, and where it is; not what is there already.
+        target: Where to.
+        by_store: One store copies by itself; else the bytes pass the machines that work.
+    """
+
+    source: DataInput
+    target: Output
+    by_store: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """One more table, made from the one that the work writes, on the same machines.
+
+    It is written beside that one.
+
+    Attributes:
+        learned: Of its own job.
+    """
+
+    learned: Learned = NOTHING_LEARNED
+
+
+@dataclass(frozen=True, slots=True)
 class Needs:
     """What the work needs of its machines, all together where nothing else is said.
 
@@ -178,6 +206,9 @@ class PlanRequest:
         endpoints: Whether machines in a cloud reach its object store without the NAT; ``None``
             or a missing cloud is unknown, which is priced as yes and warned of.
         here: This machine where the profile runs there; ``None`` is never a candidate.
+        copies: What is copied first, so that the inputs are where they say.
+        then: Tables that are made from the result; each counts as far as bytes decide, so not
+            where the hours of the work were given.
         today: For the age of prices.
     """
 
@@ -190,6 +221,8 @@ class PlanRequest:
     here: Here | None = None
     month_to_date: tuple[MonthToDate, ...] = ()
     learned: Learned = NOTHING_LEARNED
+    copies: tuple[Copying, ...] = ()
+    then: tuple[FollowUp, ...] = ()
 
     @property
     def size_bytes(self) -> int:

@@ -26,7 +26,7 @@ from headwater.infra.planner.models import (
 )
 from headwater.infra.planner.offers import OfferTable
 from headwater.infra.planner.strategies import other_strategies
-from headwater.infra.planner.times import NETWORK_SPREAD, exceeded, expected
+from headwater.infra.planner.times import Assumptions, exceeded, expected
 from headwater.infra.policies import Residence, Rule, Rules
 
 
@@ -90,7 +90,7 @@ def _here(
     machine = request.here
     if machine is None:
         raise RuntimeError("the request does not allow this machine")
-    low, high = expected(request.work, request.learned), exceeded(request.work, request.learned)
+    low, high = expected(request), exceeded(request)
     try:
         usual = gather.sites.here(low, gather.table)
         seldom = gather.sites.here(high, gather.table)
@@ -102,23 +102,20 @@ def _here(
     if (rule := _denies_here(request, rules, egress.p50, total)) is not None:
         bytes_usd = "" if isinstance(rule.value, Residence) else f"${total:,.2f} of bytes"
         return None, Denial(HERE, rule.name, rule.source, bytes_usd, 1)
-    far = sum(one.size_bytes for one in request.inputs if one.cloud is not None)
-    read = far * 8 / (machine.gbps * 1e9)
-    written = 0.0 if request.output.cloud is None else request.size_bytes * 8 / (machine.gbps * 1e9)
     compute = request.size_bytes / _rate(machine)
+    read_low, write_low = _transfers_here(request, machine, low)
+    read_high, write_high = _transfers_here(request, machine, high)
     return (
         PlacementCandidate(
             strategy=Strategy.GATHER,
             machines=(),
             seconds=Times(
-                read=Estimate(read, read * NETWORK_SPREAD),
+                read=Estimate(read_low, read_high),
                 compute=Estimate(
-                    compute * request.learned.slowness.center,
-                    compute * request.learned.slowness.high,
+                    compute * (request.learned.slowness.center + low.then_compute),
+                    compute * (request.learned.slowness.high + high.then_compute),
                 ),
-                write=Estimate(
-                    written * low.output_ratio, written * high.output_ratio * NETWORK_SPREAD
-                ),
+                write=Estimate(write_low, write_high),
             ),
             usd=Costs(egress=egress, requests=requests),
             output_place=request.output.place or HERE,
@@ -126,6 +123,21 @@ def _here(
         ),
         None,
     )
+
+
+def _transfers_here(
+    request: PlanRequest, machine: Here, assume: Assumptions
+) -> tuple[float, float]:
+    """Seconds that bytes take to this machine, and from it."""
+    passing = [one for one in request.copies if not one.by_store]
+    read = float(sum(one.size_bytes for one in request.inputs if one.cloud is not None))
+    read += sum(one.source.size_bytes for one in passing if one.source.cloud is not None)
+    written = float(sum(one.source.size_bytes for one in passing if one.target.cloud is not None))
+    if request.output.cloud is not None:
+        read += request.size_bytes * assume.reread_ratio
+        written += request.size_bytes * (assume.output_ratio + assume.then_ratio)
+    per_byte = 8 / (machine.gbps * 1e9) * assume.network
+    return read * per_byte, written * per_byte
 
 
 def _rate(machine: Here) -> float:

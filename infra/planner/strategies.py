@@ -35,12 +35,13 @@ def other_strategies(
 ) -> tuple[list[PlacementCandidate], list[Denial]]:
     """What the job declares that it can do beside gathering, priced; and what rules deny of it.
 
-    Nothing where all inputs are in one place: then there is nothing to bring together.
+    Nothing where all inputs are in one place, or are copied to one: then there is nothing to bring
+    together.
     """
     groups = _groups(request.inputs)
     found: list[PlacementCandidate] = []
     denied: list[Denial] = []
-    if len(groups) < 2 or any(one.cloud is None for one in request.inputs):
+    if request.copies or len(groups) < 2 or any(one.cloud is None for one in request.inputs):
         return found, denied
     for strategy, price in PRICED.items():
         if strategy in request.work.strategies:
@@ -181,7 +182,8 @@ def _at(
     work = replace(
         request.work, output_ratio=ratio, unit_hours=None if hours is None else hours * share
     )
-    alone = replace(request, inputs=tuple(group), output=output, work=work)
+    then = request.then if output is request.output else ()  # made where the result is
+    alone = replace(request, inputs=tuple(group), output=output, work=work, then=then)
     gathered = Gather(alone, table, rules, only=places)
     row = gathered.chosen()
     return None if row is None else gathered.candidates([row])[0]

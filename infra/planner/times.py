@@ -8,12 +8,8 @@ from functools import lru_cache
 import numpy as np
 
 from headwater.infra.models import Cloud
-from headwater.infra.planner.learning import (
-    VCPU_BYTES_PER_SECOND,
-    Learned,
-    gpu_bytes_per_second,
-)
-from headwater.infra.planner.models import Work
+from headwater.infra.planner.learning import VCPU_BYTES_PER_SECOND, gpu_bytes_per_second
+from headwater.infra.planner.models import PlanRequest
 from headwater.infra.planner.offers import Floats, Ints
 from headwater.infra.planner.spot import SpotUse, loss_rate
 
@@ -44,6 +40,9 @@ class Assumptions:
         network: Factor on the time of transfers.
         compute: Factor on the time of the work.
         output_ratio: Bytes written for each byte of the inputs.
+        reread_ratio: Bytes that follow-up tables read of those.
+        then_compute: Work of the follow-up tables, in units of the guess for a byte of the inputs.
+        then_ratio: Bytes that follow-up tables write for each byte of the inputs.
         high: Spot machines are taken as often as one kind in ten is.
     """
 
@@ -52,29 +51,42 @@ class Assumptions:
     compute: float
     output_ratio: float
     high: bool
+    reread_ratio: float = 0.0
+    then_compute: float = 0.0
+    then_ratio: float = 0.0
 
 
-def expected(work: Work, learned: Learned) -> Assumptions:
+def expected(request: PlanRequest) -> Assumptions:
     """What half of the runs keep to."""
-    ratio = work.output_ratio
+    work, learned = request.work, request.learned
+    ratio = learned.output_ratio.center if work.output_ratio is None else work.output_ratio
+    given = work.unit_hours is not None
     return Assumptions(
         start=1.0,
         network=1.0,
-        compute=1.0 if work.unit_hours is not None else learned.slowness.center,
-        output_ratio=learned.output_ratio.center if ratio is None else ratio,
+        compute=1.0 if given else learned.slowness.center,
+        output_ratio=ratio,
         high=False,
+        reread_ratio=ratio * len(request.then),
+        then_compute=ratio * sum(one.learned.slowness.center for one in request.then),
+        then_ratio=ratio * sum(one.learned.output_ratio.center for one in request.then),
     )
 
 
-def exceeded(work: Work, learned: Learned) -> Assumptions:
+def exceeded(request: PlanRequest) -> Assumptions:
     """What one run in ten exceeds. Hours that were given are taken as they are."""
-    ratio = work.output_ratio
+    work, learned = request.work, request.learned
+    ratio = learned.output_ratio.high if work.output_ratio is None else work.output_ratio
+    given = work.unit_hours is not None
     return Assumptions(
         start=START_SPREAD,
         network=NETWORK_SPREAD,
-        compute=1.0 if work.unit_hours is not None else learned.slowness.high,
-        output_ratio=learned.output_ratio.high if ratio is None else ratio,
+        compute=1.0 if given else learned.slowness.high,
+        output_ratio=ratio,
         high=True,
+        reread_ratio=ratio * len(request.then),
+        then_compute=ratio * sum(one.learned.slowness.high for one in request.then),
+        then_ratio=ratio * sum(one.learned.output_ratio.high for one in request.then),
     )
 
 

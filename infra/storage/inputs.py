@@ -1,41 +1,24 @@
 """What a run reads: addresses resolved to pinned files with one schema.
 
 A folder with a ``_delta_log`` is read through its log. Any other folder, glob or list is Parquet,
-CSV or JSON lines; names that begin with ``_`` or ``.`` are markers and left out, as Spark and Hive
-do; a file of an unknown kind is named instead of skipped.
+CSV or JSON lines; a file of an unknown kind is named instead of skipped.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import polars as pl
 
-from headwater.infra.errors import (
-    InvalidRequest,
-    NotFound,
-    SchemaMismatch,
-    UnsupportedData,
-)
+from headwater.infra.errors import UnsupportedData
 from headwater.infra.models import BadRow, DataRef, Format, InputSummary, ReadOptions
-from headwater.infra.storage.datasets import LOG_FOLDER, Dataset
 from headwater.infra.storage.drift import agree
 from headwater.infra.storage.filesystems import open_filesystem
-from headwater.infra.storage.filesystems.protocol import Filesystem
 from headwater.infra.storage.footers import Footer, RowGroup, footer_of
-from headwater.infra.storage.hive import folder_types, hive_values, require_same_names
-from headwater.infra.storage.listing import (
-    common_format,
-    display,
-    is_marker,
-    matching,
-    not_found,
-    require_no_table_inside,
-    require_outside_tables,
-    stat_or_none,
-)
+from headwater.infra.storage.hive import folder_types
+from headwater.infra.storage.listing import display
+from headwater.infra.storage.named import NO_COPIES, Copies, Named, Partition, require_together
 from headwater.infra.storage.retries import threads
 from headwater.infra.storage.text import READERS as TEXT_READERS
 from headwater.infra.storage.text import (
@@ -48,9 +31,6 @@ from headwater.infra.storage.types import match_names
 from headwater.infra.storage.unpack import CLAIMED_FLOOR, require_delimiter, require_encoding
 from headwater.infra.storage.uris import Uri
 from headwater.infra.units import human_bytes
-
-Partition = tuple[tuple[str, str | None], ...]
-"""Partition values of a file: name and text; ``None`` is null."""
 
 DEFAULT_READ = ReadOptions()
 """Files that differ are widened, and no row of text may be bad."""
@@ -76,12 +56,19 @@ class InputFile:
         rows: Rows, where the file tells without being read.
         row_groups: Parquet's row groups; empty for text.
         partition: Values that the folder names or the table's log give to all rows.
+        origin: The file that ``ref`` is a copy of; ``None`` where it is the file itself.
     """
 
     ref: DataRef
     rows: int | None = None
     row_groups: tuple[RowGroup, ...] = ()
     partition: Partition = ()
+    origin: DataRef | None = None
+
+    @property
+    def pinned(self) -> DataRef:
+        """The file that the rows are of, wherever they are read."""
+        return self.origin or self.ref
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +106,15 @@ class Input:
         """Size of all files as they are stored."""
         return sum(f.ref.size_bytes for f in self.files)
 
+    def reading(self, copies: Copies) -> Input:
+        """The same files, read from their copies where there are some: their bytes are equal."""
+
+        def one(file: InputFile) -> InputFile:
+            at = copies.of(file.pinned)
+            return file if at == file.pinned else replace(file, ref=at, origin=file.pinned)
+
+        return replace(self, files=tuple(map(one, self.files)))
+
     @property
     def for_workers(self) -> Input:
         """The same without what only the driver needs; each part brings its own files."""
@@ -151,7 +147,11 @@ class _Source:
 
 
 def open_input(
-    sources: Sequence[str], *, version: int | None = None, read: ReadOptions | None = None
+    sources: Sequence[str],
+    *,
+    version: int | None = None,
+    read: ReadOptions | None = None,
+    copies: Copies = NO_COPIES,
 ) -> Input:
     """The files that ``sources`` name, pinned as they are now, with one schema for all.
 
@@ -159,6 +159,7 @@ def open_input(
         version: Version of the table that is read, not its last; only for a table.
         read: How files are read, and what happens where they differ; by default they are
             widened, and no row of text may be bad.
+        copies: Files that are read from where their copies are.
     Raises:
         NotFound: A source does not exist, or holds no data.
         DamagedFile: A file is not what its name says.
@@ -169,21 +170,11 @@ def open_input(
     read = read or DEFAULT_READ
     read = replace(read, encoding=require_encoding(read.encoding))
     require_delimiter(read.delimiter)
-    found = [_resolve(source, version, read) for source in sources]
-    formats = {one.format for one in found}
-    if len(formats) > 1:
-        said = ", ".join(f"{one.uri} is {one.format}" for one in found)
-        raise SchemaMismatch(
-            f"sources of one run must have one format; {said}", hint="run them one by one"
-        )
+    named = [copies.find(source, version) for source in sources]
+    require_together(named)
+    found = [_read(one, read, copies) for one in named]
     files = tuple(f for one in found for f in one.files)
-    twice = [uri for uri, n in Counter(f.ref.uri for f in files).items() if n > 1]
-    if twice:
-        raise InvalidRequest(
-            f"{Uri.parse(twice[0]).display} is named by two sources, so its rows would be doubled",
-            hint="name each file once",
-        )
-    return _as_one(found, files, read)
+    return _as_one(found, files, read).reading(copies)
 
 
 def _as_one(found: Sequence[_Source], files: tuple[InputFile, ...], read: ReadOptions) -> Input:
@@ -242,91 +233,50 @@ def _with_folders(
     return pl.Schema({**{n: t for n, t in schema.items() if n not in mine}, **mine})
 
 
-def _resolve(source: str, version: int | None, read: ReadOptions) -> _Source:
-    given = Uri.parse(source)
-    fs = open_filesystem(given)
-    uri = fs.canonical(given)
-    single = stat_or_none(fs, uri)
-    root = uri.glob_root if single is None else None
-    if single is None and root is None and next(fs.list(uri / LOG_FOLDER), None) is not None:
-        return _from_table(fs, uri, version, read)
-    if version is not None:
-        raise InvalidRequest(
-            f"{uri.display} is no table, so it has no version {version}",
-            hint="leave the version out, or name a table",
+def _read(named: Named, read: ReadOptions, copies: Copies) -> _Source:
+    """What the files tell of themselves: tables and Parquet by their footers, text by its rows."""
+    refs = named.refs
+    uris = [ref.uri for ref in refs]
+    names = tuple(name for name, _ in named.partitions[0]) if named.partitions else ()
+    if named.format in (Format.CSV, Format.JSONL):
+        with threads(TEXT_READERS) as pool:
+            texts = tuple(pool.map(lambda ref: _scan(ref, named.format, read, copies), refs))
+        files = tuple(
+            InputFile(ref, text.rows, partition=partition)
+            for ref, text, partition in zip(refs, texts, named.partitions, strict=True)
         )
-    require_outside_tables(fs, root or uri)
-    if single is not None:
-        return _from_files(fs, uri, [single], read, partitioned=False)
-    if root is not None:
-        return _from_files(fs, root, matching(fs, uri, root), read, partitioned=True, named=uri)
-    refs = list(fs.list(uri))
-    if not refs:
-        raise not_found(fs, uri)
-    require_no_table_inside(uri, refs, refs)
-    return _from_files(fs, uri, [r for r in refs if not is_marker(uri, r)], read, partitioned=True)
-
-
-def _from_table(fs: Filesystem, uri: Uri, version: int | None, read: ReadOptions) -> _Source:
-    snapshot = Dataset(uri).snapshot(version)
-    if snapshot is None:
-        raise NotFound(f"the table {uri.display} has no version yet", hint="write to it first")
-    # The log names a file and its size; the store adds the version that pins it.
+        return _Source(str(named.uri), named.format, files, (), names, texts=texts)
     with threads(READERS) as pool:
-        refs = list(pool.map(lambda f: fs.stat(uri / f.path), snapshot.files))
-        footers = list(pool.map(lambda ref: footer_of(fs, ref), refs))
+        footers = list(pool.map(lambda ref: _footer(copies.of(ref)), refs))
     for ref, footer in zip(refs, footers, strict=True):
         _require_plausible(ref, footer, read)
-    return _Source(
-        str(uri),
-        Format.DELTA,
-        tuple(
-            InputFile(ref, footer.rows, footer.row_groups, file.partition)
-            for ref, footer, file in zip(refs, footers, snapshot.files, strict=True)
-        ),
-        ((str(uri), snapshot.schema),),
-        snapshot.partition_by,
-        str(snapshot.version),
-    )
-
-
-def _from_files(
-    fs: Filesystem,
-    root: Uri,
-    refs: Sequence[DataRef],
-    read: ReadOptions,
-    *,
-    partitioned: bool,
-    named: Uri | None = None,
-) -> _Source:
-    uri = named or root
-    if not refs:
-        raise NotFound(
-            f"{uri.display} holds no data, only markers (names that begin with '_' or '.')",
-            hint="check the address",
-        )
-    format_ = common_format(uri, refs)
-    partitions = [hive_values(root, ref) if partitioned else () for ref in refs]
-    require_same_names(uri, refs, partitions)
-    partition_by = tuple(name for name, _ in partitions[0])
-    if format_ is Format.PARQUET:
-        with threads(READERS) as pool:
-            footers = list(pool.map(lambda ref: footer_of(fs, ref), refs))
-        for ref, footer in zip(refs, footers, strict=True):
-            _require_plausible(ref, footer, read)
-        files = tuple(
-            InputFile(ref, footer.rows, footer.row_groups, partition)
-            for ref, footer, partition in zip(refs, footers, partitions, strict=True)
-        )
-        schemas = tuple((ref.uri, footer.schema) for ref, footer in zip(refs, footers, strict=True))
-        return _Source(str(uri), format_, files, schemas, partition_by)
-    with threads(TEXT_READERS) as pool:
-        texts = tuple(pool.map(lambda ref: scan_text(fs, ref, format_, read), refs))
     files = tuple(
-        InputFile(ref, text.rows, partition=partition)
-        for ref, text, partition in zip(refs, texts, partitions, strict=True)
+        InputFile(ref, footer.rows, footer.row_groups, partition)
+        for ref, footer, partition in zip(refs, footers, named.partitions, strict=True)
     )
-    return _Source(str(uri), format_, files, (), partition_by, texts=texts)
+    if named.snapshot is None:
+        schemas = tuple((uri, one.schema) for uri, one in zip(uris, footers, strict=True))
+        return _Source(str(named.uri), named.format, files, schemas, names)
+    table = named.snapshot
+    return _Source(
+        str(named.uri),
+        named.format,
+        files,
+        ((str(named.uri), table.schema),),
+        table.partition_by,
+        str(table.version),
+    )
+
+
+def _footer(ref: DataRef) -> Footer:
+    return footer_of(open_filesystem(Uri.parse(ref.uri)), ref)
+
+
+def _scan(ref: DataRef, format_: Format, read: ReadOptions, copies: Copies) -> TextFile:
+    """What is in the rows of a file, by its own name also where its copy was read."""
+    at = copies.of(ref)
+    found = scan_text(open_filesystem(Uri.parse(at.uri)), at, format_, read)
+    return replace(found, uri=ref.uri, bad=tuple(replace(row, file=ref.uri) for row in found.bad))
 
 
 def _require_plausible(ref: DataRef, footer: Footer, read: ReadOptions) -> None:

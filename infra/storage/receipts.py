@@ -20,6 +20,9 @@ from headwater.infra.storage.uris import Uri
 
 LOCATION_VARIABLE = "HEADWATER_RECEIPTS"
 
+TRANSFERS = "transfers"
+"""Folder of the receipts of copies, which are no runs."""
+
 _RECEIPT = TypeAdapter(RunReceipt)
 
 
@@ -42,14 +45,15 @@ class ReceiptStore:
         return uri
 
     def list(self) -> Iterator[RunReceipt]:
-        """Every receipt, oldest day first.
+        """Every receipt of a run, oldest day first.
 
         Raises:
             UnsupportedData: A newer Headwater wrote one of them.
             DamagedFile: One of them is no receipt.
         """
+        copies = f"{self.uri / TRANSFERS}/"
         for ref in self._fs.list(self.uri):
-            if ref.uri.endswith(".json"):
+            if ref.uri.endswith(".json") and not ref.uri.startswith(copies):
                 yield parse_receipt(self._fs.read(ref), ref.uri)
 
 

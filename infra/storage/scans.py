@@ -9,7 +9,8 @@ import polars as pl
 
 from headwater.infra.models import Drift, Format
 from headwater.infra.storage.casts import exact, is_lossless
-from headwater.infra.storage.inputs import Input, Partition
+from headwater.infra.storage.inputs import Input
+from headwater.infra.storage.named import Partition
 from headwater.infra.storage.text import scan_csv, scan_jsonl
 from headwater.infra.storage.types import column_of, partition_literal
 

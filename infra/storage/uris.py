@@ -179,6 +179,12 @@ class Uri:
         return PurePosixPath(self.key).name
 
     @property
+    def parent(self) -> Uri:
+        """The folder that this lies in; a bucket's own is the bucket."""
+        head, slash, _ = self.key.rstrip("/").rpartition("/")
+        return replace(self, key=head or (slash if self.is_local else ""))
+
+    @property
     def display(self) -> str:
         """The text a person reads: a local file as its path, all else as ``str``."""
         return self.key if self.is_local else str(self)

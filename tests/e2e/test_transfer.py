@@ -43,6 +43,8 @@ def test_a_folder_is_copied_and_its_receipt_is_one_object(alone: Cli) -> None:
     assert "copy 3 objects, 22 B, from" in first.err
     assert again.code == 0
     assert "already there" in again.out
+    assert (dry.json["price"]["usd"], first.json["price"]["usd"]) == (0, 0)
+    assert "price     free: no cloud bills for it" in again.out
     assert contents(alone.folder / "out") == contents(alone.folder / "in")
 
 
@@ -62,7 +64,32 @@ def test_refusals_say_what_to_do_and_exit_with_2(alone: Cli) -> None:
     assert contents(alone.folder / "other") == contents(alone.folder / "in")
 
 
-@pytest.mark.trial  # failed once of seven, under load; not yet explained
+def test_a_copy_beyond_a_limit_is_refused_and_made_when_told(
+    alone: Cli, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    source = place("s3", request, tmp_path)
+    with reachable(source):
+        uri = Uri.parse(source.root) / "a.bin"
+        open_filesystem(uri).write(uri, bytes(1000))
+    (alone.folder / "profiles").mkdir()
+    (alone.folder / "profiles" / "mine.toml").write_text(
+        'version = 1\nextends = "local"\n[limits]\nusd_per_run = 0\n'
+        f'[[locations]]\nprefix = "{source.root}"\nlocation = "us-east-1"\n'
+    )
+    command = ("transfer", source.root, "out", "--profile", "mine")
+    line = "about $0.00 egress of aws us-east-1 to the internet, $0.00 requests; prices of 2026-"
+
+    refusal = refused(alone(*command, env=source.variables))
+    copied = alone(*command, "--yes", "--json", env=source.variables)
+
+    assert line in refusal
+    assert "beyond limits.usd_per_run = 0 of cluster profile 'mine'" in refusal
+    assert (copied.code, copied.json["copied"]) == (0, 1), copied
+    assert f"price     {line}" in copied.err
+    assert copied.json["price"]["egress"][0]["to"] == "internet"
+    assert 0 < copied.json["price"]["usd"] < 0.01
+
+
 def test_ctrl_c_leaves_what_was_checked_for_the_next_run(
     alone: Cli, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import pytest
 from tests.contract.filesystems import ObjectStoreContract, OtherClient, every_text
 from tests.emulators.azure import KEY, Azurite
+from tests.emulators.faults import counted
 
 from headwater.infra.errors import AccessDenied
 from headwater.infra.storage.filesystems import open_filesystem
+from headwater.infra.storage.filesystems.azure import Azure
 from headwater.infra.storage.filesystems.protocol import Filesystem
 from headwater.infra.storage.uris import Uri
 
@@ -62,3 +64,20 @@ class TestAzure(ObjectStoreContract):
             open_filesystem(root).stat(root / "a")
 
         assert not [text for text in every_text(caught.value) if wrong in text]
+
+
+@pytest.mark.parametrize(("spared", "is_asked"), [("", True), ("127.0.0.1", False)])
+def test_requests_take_the_proxy_that_the_environment_names(
+    azurite: Azurite, monkeypatch: pytest.MonkeyPatch, spared: str, is_asked: bool
+) -> None:
+    uri = Uri.parse(f"{azurite.address(azurite.new_container(), 'a')}")
+    open_filesystem(uri).write(uri, b"x" * 1000)
+    with counted(azurite.url) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("no_proxy", spared)
+
+        # Its own, since the one at hand was opened without.
+        fs = Azure()
+
+        assert fs.read(fs.stat(uri)) == b"x" * 1000
+    assert (proxy.sent_bytes >= 1000) is is_asked

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from tests.emulators.faults import Fault, faulty
@@ -45,6 +46,28 @@ def behind(moto: Moto, root: Uri, script: Script) -> Iterator[Filesystem]:
         patch.setenv("AWS_ENDPOINT_URL", url)
         yield open_filesystem(root)
     assert script.left == 0
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"Content-Length: 9\r\n\r\n",
+        b"Content-Length: 9\r\n\r\n1234",
+        b"Transfer-Encoding: chunked\r\n\r\n9\r\n1234",
+        b"Transfer-Encoding: chunked\r\n\r\n",
+    ],
+)
+def test_the_failing_network_hands_on_no_request_that_was_cut(
+    moto: Moto, root: Uri, sent: bytes
+) -> None:
+    with faulty(moto.url, lambda _method, _path: Fault.NONE) as url:
+        server = urlsplit(url)
+        with socket.create_connection((server.hostname, server.port), 5) as connection:
+            connection.sendall(f"PUT /{root.bucket}/lake/a HTTP/1.1\r\n".encode() + sent)
+            connection.shutdown(socket.SHUT_WR)
+            assert connection.recv(1) == b""
+
+    assert list(open_filesystem(root).list(root)) == []
 
 
 def test_a_busy_store_is_asked_again(moto: Moto, root: Uri) -> None:

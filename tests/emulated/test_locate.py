@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
 
 import polars as pl
 import pytest
@@ -348,7 +349,8 @@ def manager(cloud: Recorded, azurite: Azurite, monkeypatch: pytest.MonkeyPatch) 
     """The Resource Manager, and the identity of an app that Azure runs."""
     monkeypatch.setenv("HEADWATER_AZURE_MANAGER", cloud.url)
     monkeypatch.setenv("IDENTITY_ENDPOINT", f"{cloud.url}/identity")
-    monkeypatch.setenv("IDENTITY_HEADER", "of-the-app")
+    # Of this test alone, so that no store of another test's has asked already.
+    monkeypatch.setenv("IDENTITY_HEADER", f"of-the-app-{uuid4().hex}")
     monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "ManagedIdentityCredential")
     token = {
         "access_token": "token-of-the-app",
@@ -417,6 +419,17 @@ def test_a_busy_manager_is_asked_again(manager: Recorded, azurite: Azurite) -> N
 
     assert home("az://raw/in") == Home(frozenset({"uksouth"}), "Resource Graph")
     assert [asked.line for asked in manager.asked].count(GRAPH) == 3
+
+
+def test_azure_is_asked_once_for_all_of_an_account(manager: Recorded, azurite: Azurite) -> None:
+    manager.answers[GRAPH] = accounts({"location": "uksouth", "secondary": None})
+    uris = [f"az://{name}/in" for name in ("raw", "clean", "raw")]
+
+    together = locate(uris, declared=[declared("az://", "ask")], measure=False)
+    later = locate(uris[:1], declared=[declared("az://", "ask")], measure=False)
+
+    assert {one.regions for one in (*together, *later)} == {frozenset({"uksouth"})}
+    assert [asked.line for asked in manager.asked].count(GRAPH) == 1
 
 
 def test_a_local_file_is_on_this_machine(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from tests.emulators.s3 import Moto
 
 from headwater.flows.etl_run import EtlRun
+from headwater.flows.receipts import as_text
 from headwater.infra.errors import InvalidRequest, UnknownLocation
 from headwater.infra.models import Cloud, JobRequest, Moved
 from headwater.infra.planner.history import month_to_date
@@ -80,6 +81,11 @@ def test_bytes_that_leave_a_cloud_are_priced_and_kept_in_the_receipt(
     assert 0 < placement.usd[0] < 0.01  # within the free bytes of a month: requests alone
     (kept,) = ReceiptStore().list()
     assert kept.placement == placement
+    assert [one.where for one in placement.ranking[:2]] == ["this machine", "aws us-east-1"]
+    assert placement.ranking[0].usd == placement.usd
+    text = as_text(receipt)
+    assert "plan         this machine, $0.00" in text
+    assert "elsewhere    aws us-east-1 for $" in text
 
 
 @pytest.mark.parametrize(("answer", "goes_on"), [(True, True), (False, False)])

@@ -12,6 +12,7 @@ from tests.emulators.s3 import Moto
 from headwater.flows.console import Console
 from headwater.flows.parameters import EtlParameters
 from headwater.flows.plan_command import plan_etl
+from headwater.infra.errors import UnknownName
 
 TEAM = """
 version = 1
@@ -129,3 +130,49 @@ def test_past_runs_that_cannot_be_read_are_told_and_do_not_stop_a_plan(
     said = capsys.readouterr()
     assert "why      aws us-east-1" in said.out
     assert "past runs could not be read" in said.err
+
+
+def test_tables_that_follow_take_their_time_and_their_jobs_must_exist(
+    lake: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def seconds(**said: object) -> dict[str, float]:
+        plan_etl(parameters(lake, **said), Console(json=True))
+        first = json.loads(capsys.readouterr().out)["candidates"][0]
+        return {name: amount["p50"] for name, amount in first["seconds"].items()}
+
+    daily = {"target": f"{lake}/daily", "job": "jobs_apart:same"}
+
+    alone, both = seconds(), seconds(then=[daily, {**daily, "target": f"{lake}/weekly"}])
+
+    assert both["start"] == alone["start"]
+    # Each is made from as many bytes as the sources have, until its job is known.
+    assert both["compute"] == pytest.approx(3 * alone["compute"])
+    assert both["write"] == pytest.approx(3 * alone["write"])
+    with pytest.raises(UnknownName, match="nothing"):
+        plan_etl(parameters(lake, then=[{**daily, "job": "jobs_apart:nothing"}]), Console())
+
+
+def test_copies_are_in_the_plan_and_nothing_is_copied(
+    lake: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, moto: Moto
+) -> None:
+    team = tmp_path / "profiles" / "team.toml"
+    near = f"s3://{moto.new_bucket()}/near"
+    place = f'[[locations]]\nprefix = "{near}"\nlocation = "us-west-2"\n'
+    team.write_text(team.read_text() + place)
+
+    plan_etl(parameters(lake, gather=near, target=f"{near}-out"), Console(json=True))
+    told = json.loads(capsys.readouterr().out)
+    plan_etl(parameters(lake, gather=near, target=f"{near}-out"), Console())
+
+    first = told["candidates"][0]
+    assert told["gather"] == {
+        "folder": near,
+        "objects": 2,
+        "size_bytes": told["size_bytes"],
+        "kept": 0,
+    }
+    assert first["where"] == "aws us-west-2"
+    assert first["usd"]["egress"]["p50"] == pytest.approx(told["size_bytes"] / 2**30 * 0.02)
+    assert "gather   2 objects, " in capsys.readouterr().out
+    listed = moto.client().list_objects_v2(Bucket=near.split("/")[2])
+    assert listed["KeyCount"] == 0

@@ -6,10 +6,19 @@ import json
 import math
 from dataclasses import replace
 
+import pytest
 from tests.unit.planner_helpers import IOWA, IRELAND, OHIO, VIRGINIA, data, offer, request, world
 
-from headwater.flows.plan_text import SHOWN_OF_PLACE, as_json, as_text, placement_line
-from headwater.infra.models import Placement
+from headwater.flows.plan_text import (
+    SHOWN_OF_PLACE,
+    as_json,
+    as_text,
+    elsewhere_line,
+    placement_line,
+    placement_of,
+    shown,
+)
+from headwater.infra.models import DENIALS_KEPT, Placement, to_jsonable
 from headwater.infra.planner.models import (
     Denial,
     Estimate,
@@ -21,6 +30,7 @@ from headwater.infra.planner.models import (
 )
 from headwater.infra.planner.plan import plan
 
+ENDLESS = Estimate(math.inf, math.inf)
 LONG = "a1-with-quite-a-long-name-as-azure-likes-them-v4"
 
 
@@ -97,3 +107,25 @@ def test_a_placement_is_one_line() -> None:
 
     assert placement_line(free) == "this machine, free: no cloud bills for its data"
     assert placement_line(unknown).startswith("this machine: what its bytes cost is not known")
+
+
+def test_a_receipt_keeps_the_table_as_it_is_shown_and_a_bounded_list_of_denials() -> None:
+    denial = Denial("azure: 35 regions", "clouds of policy 'team'", "team.toml", "", 163)
+    planned = replace(some_plan(), denied=(denial,) * (DENIALS_KEPT + 2))
+    endless = replace(planned.candidates[0], usd=replace(planned.first.usd, rework=ENDLESS))
+    planned = replace(planned, candidates=(endless, *planned.candidates[1:]))
+
+    kept = placement_of(planned)
+
+    assert [(one.rank, one.where) for one in kept.ranking] == [
+        (rank, one.where) for rank, one in shown(planned)
+    ]
+    assert kept.ranking[0].usd == (None, None)
+    assert kept.ranking[0].parts["rework"] is None
+    second, candidate = kept.ranking[1], planned.candidates[kept.ranking[1].rank - 1]
+    assert second.usd == (candidate.usd.total.p50, candidate.usd.total.p90)
+    assert second.seconds == (candidate.seconds.total.p50, candidate.seconds.total.p90)
+    assert sum(amount or 0 for amount in second.parts.values()) == pytest.approx(second.usd[0])
+    assert (len(kept.denied), kept.denied_more) == (DENIALS_KEPT, 2)
+    json.dumps(to_jsonable(kept.ranking), allow_nan=False)
+    assert elsewhere_line(kept).endswith(f"; {DENIALS_KEPT + 2} denied by rules")

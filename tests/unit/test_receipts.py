@@ -131,9 +131,22 @@ def test_what_is_no_receipt_is_named(text: str) -> None:
 
 def test_an_older_receipt_without_new_fields_is_read() -> None:
     table = to_jsonable(RECEIPT)
-    for field in ("window", "plan", "tries", "cost_usd", "gpu_fallbacks", "versions", "hint"):
+    for field in (
+        "window",
+        "plan",
+        "tries",
+        "cost_usd",
+        "gpu_fallbacks",
+        "versions",
+        "hint",
+        "gathered",
+    ):
         del table[field]
+
+    table["placement"] = {"where": "this machine", "why": "before a plan's table was kept"}
 
     read = parse_receipt(json.dumps(table).encode(), "old.json")
 
     assert (read.run_id, read.plan, read.versions) == (RECEIPT.run_id, None, {})
+    assert read.placement is not None
+    assert (read.placement.ranking, read.gathered) == ((), ())

@@ -9,7 +9,8 @@ from pathlib import Path
 import botocore
 import pytest
 
-from headwater.infra.errors import InvalidRequest, UnknownName
+from headwater.infra.catalog.tables import load_catalog
+from headwater.infra.errors import InvalidRequest, PriceUnknown, UnknownName
 from headwater.infra.models import Cloud
 from headwater.infra.regions import REGIONS, cloud_of, regions_named, require_one_cloud
 
@@ -64,3 +65,23 @@ def test_a_pattern_that_names_nothing_is_refused() -> None:
 def test_a_bucket_is_not_in_two_clouds() -> None:
     with pytest.raises(InvalidRequest, match="eu-west-1, westeurope are regions of aws and azure"):
         require_one_cloud(["westeurope", "eu-west-1"], where="here")
+
+
+def test_every_region_of_the_catalog_is_in_the_table_of_regions() -> None:
+    catalog = load_catalog()
+
+    offered = {(one.cloud, one.region) for one in catalog.offers}
+
+    assert {cloud for cloud, _ in offered} == set(Cloud)
+    assert [(c, r) for c, r in offered | catalog.areas.keys() if r not in REGIONS[c]] == []
+
+
+@pytest.mark.parametrize("cloud", Cloud)
+def test_a_region_without_prices_exists_all_the_same(cloud: Cloud) -> None:
+    catalog = load_catalog()
+
+    for region in sorted(REGIONS[cloud] - set(catalog.regions(cloud))):
+        with pytest.raises(PriceUnknown, match=f"no prices are known in {cloud} {region}"):
+            catalog.require_region(cloud, region)
+    with pytest.raises(UnknownName, match=f"no region of {cloud} 'mars-1'"):
+        catalog.require_region(cloud, "mars-1")

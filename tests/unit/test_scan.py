@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from headwater.infra.errors import InvalidRequest
 from headwater.infra.models import DataRef, Format, Part
 from headwater.infra.storage.inputs import Input, InputFile, RowGroup
+from headwater.infra.storage.named import NO_COPIES, Copies
 from headwater.infra.units import GIB, MIB
 from headwater.tasks.scan import (
     COMPRESSED_EXPANSION,
@@ -20,6 +21,8 @@ from headwater.tasks.scan import (
     MEMORY_SHARE,
     MIN_PART_BYTES,
     cut,
+    of_copies,
+    of_origins,
     part_bytes,
     require_small,
 )
@@ -160,3 +163,30 @@ def test_a_side_table_that_a_worker_could_not_hold_is_refused() -> None:
         require_small("weather", side, memory_gib=11)
 
     assert "more memory" in caught.value.hint
+
+
+def test_a_list_of_parts_names_originals_and_is_read_from_copies() -> None:
+    original, copy, other = (DataRef(f"s3://lake/{n}.csv", 10, n) for n in "abc")
+    source = Input(
+        "s3://lake",
+        Format.CSV,
+        (InputFile(copy, 5, origin=original), InputFile(other, 5)),
+        pl.Schema({"n": pl.Int64}),
+    )
+    parts = cut(source, 1)
+
+    left = of_origins(source, parts)
+
+    assert [piece.ref for part in parts for piece in part.slices] == [copy, other]
+    assert [piece.ref for part in left for piece in part.slices] == [original, other]
+    assert of_copies(source, left) == parts
+    assert source.reading(NO_COPIES).files == source.files
+
+
+def test_copies_take_the_place_of_files_that_were_scanned() -> None:
+    original, copy = DataRef("s3://lake/a.csv", 10, "a"), DataRef("gs://near/a.csv", 10, "b")
+    source = Input("s3://lake", Format.CSV, (InputFile(original, 5),), pl.Schema({"n": pl.Int64}))
+
+    (file,) = source.reading(Copies(at={original: copy})).files
+
+    assert (file.ref, file.origin, file.pinned) == (copy, original, original)

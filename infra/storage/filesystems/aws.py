@@ -12,23 +12,29 @@ import io
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 import fsspec.asyn
+from aiobotocore.session import AioSession
+from botocore import __version__ as botocore_version
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
+from botocore.utils import parse_timestamp
 from s3fs import S3FileSystem
 
 from headwater.infra.errors import NotFound
 from headwater.infra.models import DataRef
+from headwater.infra.storage.filesystems import descriptions
+from headwater.infra.storage.filesystems.descriptions import NOTHING, WRITER_KEY, Description
 from headwater.infra.storage.filesystems.objects import (
     ANSWER_SECONDS,
     CONNECT_SECONDS,
     SILENT,
-    WRITER_KEY,
     Action,
     Failure,
     Home,
@@ -53,6 +59,15 @@ COPY_PART_BYTES = 256 * MIB
 """Larger ones are copied in ranges of this size, which S3 copies side by side."""
 
 COPIES_AT_ONCE = 16
+
+HEADERS = (
+    "ContentType",
+    "ContentEncoding",
+    "CacheControl",
+    "ContentDisposition",
+    "ContentLanguage",
+)
+"""What S3 calls the headers of a description, in their order."""
 
 OLD_NAMES = {None: DEFAULT_REGION, "": DEFAULT_REGION, "EU": "eu-west-1"}
 """What GetBucketLocation says of buckets that are older than its names of regions."""
@@ -116,6 +131,8 @@ class S3(ObjectStore):
         "the container's and the machine's role",
     )
 
+    holds = descriptions.S3
+
     def __init__(self) -> None:
         loop = fsspec.asyn.get_loop()
         super().__init__(loop)
@@ -123,7 +140,10 @@ class S3(ObjectStore):
             skip_instance_cache=True,
             use_listings_cache=False,
             loop=loop,
+            session=_session(),
             config_kwargs={
+                # What botocore says of itself is long, and put together anew for each call.
+                "user_agent": f"headwater Botocore/{botocore_version}",
                 "connect_timeout": CONNECT_SECONDS,
                 "read_timeout": ANSWER_SECONDS,
                 "max_pool_connections": 64,
@@ -235,6 +255,7 @@ class S3(ObjectStore):
         return str(client.meta.region_name)
 
     async def _renew(self) -> None:
+        self._fs.session = _session()
         await self._fs.set_session(refresh=True)
 
     async def _head(self, uri: Uri) -> tuple[DataRef, str]:
@@ -271,16 +292,20 @@ class S3(ObjectStore):
         names = [row["Prefix"] for row in answer.get("CommonPrefixes", ())]
         return names, answer.get("NextContinuationToken", "")
 
-    async def _get(self, uri: Uri, version: str, start: int, end: int | None) -> bytes:
-        arguments: dict[str, str] = {}
-        if version:
-            arguments["IfMatch"] = f'"{version}"'
+    async def _get(
+        self, uri: Uri, version: str, start: int, end: int | None
+    ) -> tuple[bytes, Description | None]:
+        arguments = _pinned(version)
         if start or end is not None:
             arguments["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
         answer = await self._call("get_object", uri, Key=uri.key, **arguments)
         async with answer["Body"] as body:
             data: bytes = await body.read()
-        return data
+        return data, _described(answer)
+
+    async def _description(self, uri: Uri, version: str) -> Description:
+        answer = await self._call("head_object", uri, Key=uri.key, **_pinned(version))
+        return _described(answer)
 
     async def _put(
         self,
@@ -290,13 +315,14 @@ class S3(ObjectStore):
         writer: str,
         replacing: str | None,
         crc32c: int | None = None,
+        description: Description = NOTHING,
     ) -> Stored:
         answer = await self._call(
             "put_object",
             uri,
             Key=uri.key,
             Body=_body(data),
-            Metadata={WRITER_KEY: writer},
+            **_describing(description, writer),
             **_condition(replacing),
             **_algorithm(crc32c),
             **_checksum(crc32c),
@@ -322,7 +348,7 @@ class S3(ObjectStore):
             )
             return {"PartNumber": number, "ETag": answer["ETag"]}
 
-        begin: dict[str, Any] = {"Metadata": {WRITER_KEY: writer}}
+        begin = _describing(await stream.description(), writer)
         async with self._upload(uri, begin | _algorithm(stream.crc32c) | whole) as target:
             parts = await self._parts(stream, uri, partial(send, target))
             finish = partial(
@@ -359,8 +385,9 @@ class S3(ObjectStore):
             raise
 
     async def _stated(self, uri: Uri, version: str) -> Stored:
-        pinned = {"IfMatch": f'"{version}"'} if version else {}
-        answer = await self._call("head_object", uri, Key=uri.key, ChecksumMode="ENABLED", **pinned)
+        answer = await self._call(
+            "head_object", uri, Key=uri.key, ChecksumMode="ENABLED", **_pinned(version)
+        )
         ref = DataRef(str(uri), answer["ContentLength"], _version(answer))
         return Stored(ref, _crc32c(answer))
 
@@ -391,7 +418,14 @@ class S3(ObjectStore):
         part_bytes = bytes_of_part(ref.size_bytes, COPY_PART_BYTES, self.max_parts)
         numbered = iter(enumerate(range(0, ref.size_bytes, part_bytes), 1))
         etags: dict[int, str] = {}
-        begin = {"ChecksumAlgorithm": "CRC32C", "ChecksumType": "FULL_OBJECT"}
+        source = Uri.parse(ref.uri)
+        ask = partial(self._description, source, ref.version)
+        described = await self._tries(Action.STAT, source, ask)
+        begin = {
+            "ChecksumAlgorithm": "CRC32C",
+            "ChecksumType": "FULL_OBJECT",
+            **_describing(described, ""),
+        }
         async with self._upload(uri, begin) as target:
 
             async def copy() -> None:
@@ -516,8 +550,55 @@ def _missing_bucket(said: str) -> boto.ClientError:
     return boto.ClientError({"Error": {"Code": "NoSuchBucket", "Message": said}}, "HeadBucket")
 
 
+def _session() -> AioSession:
+    session = AioSession()
+    factory = session.get_component("response_parser_factory")
+    factory.set_parser_defaults(timestamp_parser=parsed_time)
+    return session
+
+
+def parsed_time(value: str | float) -> datetime:
+    """A time in an answer, in any of the forms that services use.
+
+    botocore's own parser guesses the form of each, which takes as long as all the rest of an
+    object's row in a listing.
+
+    Examples:
+        >>> parsed_time("2026-11-25T17:03:55.000Z").isoformat()
+        '2026-11-25T17:03:55+00:00'
+        >>> parsed_time("Wed, 25 Nov 2026 17:03:55 GMT").isoformat()
+        '2026-11-25T17:03:55+00:00'
+        >>> parsed_time("20261125T170355Z").isoformat(), parsed_time(0).isoformat()
+        ('2026-11-25T17:03:55+00:00', '1970-01-01T00:00:00+00:00')
+    """
+    if isinstance(value, str):
+        if value.endswith(" GMT"):
+            return parsedate_to_datetime(value)
+        if value[10:11] == "T" and value.endswith("Z"):
+            return datetime.fromisoformat(value)
+    found: datetime = parse_timestamp(value)  # type: ignore[arg-type]  # it takes numbers as well
+    return found
+
+
 def _version(answer: dict[str, Any]) -> str:
     return str(answer["ETag"]).strip('"')
+
+
+def _pinned(version: str) -> dict[str, str]:
+    return {"IfMatch": f'"{version}"'} if version else {}
+
+
+def _described(answer: dict[str, Any]) -> Description:
+    values = [answer.get(name, "") for name in HEADERS]
+    # What some clients say of how they sent the bytes, which S3 keeps with the object.
+    codings = (one.strip() for one in values[1].split(","))
+    values[1] = ",".join(one for one in codings if one != "aws-chunked")
+    return Description.of(values, answer.get("Metadata"))
+
+
+def _describing(description: Description, writer: str) -> dict[str, Any]:
+    metadata = {**description.metadata, WRITER_KEY: writer}
+    return {**description.headers(*HEADERS), "Metadata": metadata}
 
 
 def _body(data: bytes) -> bytes | io.BytesIO:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import fsspec.asyn
@@ -25,21 +26,27 @@ from azure.core import MatchConditions
 from azure.core import exceptions as core
 from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
 from azure.identity.aio import DefaultAzureCredential
-from azure.storage.blob import BlobBlock
+from azure.storage.blob import BlobBlock, BlobProperties, ContentSettings
 from azure.storage.blob.aio import BlobClient, BlobServiceClient, ContainerClient
 
 from headwater.infra.errors import AccessDenied, StorageError
 from headwater.infra.models import DataRef
+from headwater.infra.storage.filesystems import descriptions
 from headwater.infra.storage.filesystems.azure_management import (
     ManagementRefused,
     find_account,
     manager_of,
 )
+from headwater.infra.storage.filesystems.descriptions import (
+    HEADERS,
+    NOTHING,
+    WRITER_KEY,
+    Description,
+)
 from headwater.infra.storage.filesystems.objects import (
     ANSWER_SECONDS,
     CONNECT_SECONDS,
     SILENT,
-    WRITER_KEY,
     Action,
     Failure,
     Home,
@@ -150,6 +157,8 @@ class Azure(ObjectStore):
         "DefaultAzureCredential (AZURE_CLIENT_ID and the like, managed identity, az login)",
     )
 
+    holds = descriptions.AZURE
+
     max_parts = 45_000
     """A blob has up to 50,000 blocks."""
 
@@ -158,6 +167,8 @@ class Azure(ObjectStore):
         super().__init__(loop)
         self._access = resolve(account)
         self._fs = _Client(self._access)
+        self._homes: dict[str, Home] = {}
+        self._asking = asyncio.Lock()
 
     @property
     def endpoint(self) -> str:
@@ -265,8 +276,14 @@ class Azure(ObjectStore):
         return (urlsplit(self.endpoint).hostname or "").endswith(AZURE_DOMAINS)
 
     async def _home(self, uri: Uri) -> Home:
-        # All containers of an account are where it is.
+        # All containers of an account are where it is, so its manager is asked once.
         manager = manager_of(self.endpoint)
+        async with self._asking:
+            if manager not in self._homes:
+                self._homes[manager] = await self._asked_home(manager, uri)
+        return self._homes[manager]
+
+    async def _asked_home(self, manager: str, uri: Uri) -> Home:
         try:
             async with DefaultAzureCredential() as credential:
                 token = (await credential.get_token(f"{manager}/.default")).token
@@ -287,20 +304,24 @@ class Azure(ObjectStore):
         copied = f", copied to {found.secondary}" if found.secondary else ""
         return Home(frozenset({found.region}), f"Resource Graph{copied}")
 
-    async def _get(self, uri: Uri, version: str, start: int, end: int | None) -> bytes:
+    async def _get(
+        self, uri: Uri, version: str, start: int, end: int | None
+    ) -> tuple[bytes, Description | None]:
         # Objects that are stored compressed come as they are stored.
         options: dict[str, Any] = {
             "max_concurrency": 1,
             "decompress": False,
             "raw_response_hook": _Repeated(),
         }
-        if version:
-            options |= {"etag": f'"{version}"', "match_condition": MatchConditions.IfNotModified}
+        options |= _pinned(version)
         if start or end is not None:
             options |= {"offset": start, "length": None if end is None else end - start}
         stream = await self._blob(uri).download_blob(**options)
         data: bytes = await stream.readall()
-        return data
+        return data, _described(stream.properties)
+
+    async def _description(self, uri: Uri, version: str) -> Description:
+        return _described(await self._blob(uri).get_blob_properties(**_pinned(version)))
 
     async def _put(
         self,
@@ -310,9 +331,10 @@ class Azure(ObjectStore):
         writer: str,
         replacing: str | None,
         crc32c: int | None = None,
+        description: Description = NOTHING,
     ) -> Stored:
         blob = self._blob(uri)
-        metadata = {WRITER_KEY: writer} if writer else None
+        described = _describing(description, writer)
         is_checked = crc32c is not None
         condition = _condition(replacing)
         if len(data) <= ONE_REQUEST_BYTES:
@@ -320,14 +342,14 @@ class Azure(ObjectStore):
                 data,
                 length=len(data),
                 overwrite=replacing != "",
-                metadata=metadata,
                 validate_content=is_checked,
+                **described,
                 **condition,
             )
         else:
             name = writer or uuid.uuid4().hex
             block = await _stage(blob, name, 1, data, is_checked=is_checked)
-            answer = await blob.commit_block_list([block], metadata=metadata, **condition)
+            answer = await blob.commit_block_list([block], **described, **condition)
         return Stored(self._ref(uri, len(data), str(answer["etag"])), crc32c)
 
     async def _send(
@@ -339,7 +361,7 @@ class Azure(ObjectStore):
         commit = partial(
             blob.commit_block_list,
             list(blocks),
-            metadata={WRITER_KEY: writer},
+            **_describing(await stream.description(), writer),
             **_condition(replacing),
         )
         answer = await self._tries(writing(replacing), uri, commit)
@@ -443,6 +465,9 @@ class _Client(AzureBlobFileSystem):  # type: ignore[misc]  # adlfs has no types
             retry_total=0,
             connection_timeout=CONNECT_SECONDS,
             read_timeout=ANSWER_SECONDS,
+            # aiohttp would look into the environment for each request, in two threads.
+            use_env_settings=False,
+            proxies=_proxies(access.endpoint),
         )
 
 
@@ -479,12 +504,36 @@ async def _stage(
     return BlobBlock(block)
 
 
+def _pinned(version: str) -> dict[str, Any]:
+    if not version:
+        return {}
+    return {"etag": f'"{version}"', "match_condition": MatchConditions.IfNotModified}
+
+
+def _described(found: BlobProperties) -> Description:
+    headers = (getattr(found.content_settings, name) for name in HEADERS)
+    return Description.of(headers, found.metadata)
+
+
+def _describing(description: Description, writer: str) -> dict[str, Any]:
+    metadata = {**description.metadata, **({WRITER_KEY: writer} if writer else {})}
+    headers: dict[str, Any] = {**description.headers(*HEADERS)}
+    settings = {"content_settings": ContentSettings(**headers)} if headers else {}
+    return {"metadata": metadata or None, **settings}
+
+
 def _condition(replacing: str | None) -> dict[str, Any]:
     if replacing is None:
         return {}
     if not replacing:
         return {"match_condition": MatchConditions.IfMissing}
     return {"etag": f'"{replacing}"', "match_condition": MatchConditions.IfNotModified}
+
+
+def _proxies(endpoint: str) -> dict[str, str]:
+    """The proxies that the environment names for ``endpoint``, by protocol."""
+    host = urlsplit(endpoint).hostname or ""
+    return {} if proxy_bypass(host) else getproxies()
 
 
 def resolve(account: str) -> Access:

@@ -30,12 +30,13 @@ from google.auth import exceptions as auth
 from headwater.infra.errors import AccessDenied, NotFound, StoreUnavailable, UnknownLocation
 from headwater.infra.models import Cloud, DataRef
 from headwater.infra.regions import REGIONS
+from headwater.infra.storage.filesystems import descriptions
+from headwater.infra.storage.filesystems.descriptions import NOTHING, WRITER_KEY, Description
 from headwater.infra.storage.filesystems.objects import (
     ANSWER_SECONDS,
     BUSY_TRIES,
     CONNECT_SECONDS,
     SILENT,
-    WRITER_KEY,
     Action,
     Failure,
     Home,
@@ -85,6 +86,17 @@ STATUSES = {
     429: Kind.BUSY,
 }
 
+HEADERS = (
+    "contentType",
+    "contentEncoding",
+    "cacheControl",
+    "contentDisposition",
+    "contentLanguage",
+)
+"""What GCS calls the headers of a description, in their order."""
+
+DEFAULT_TYPE = "application/octet-stream"
+
 PIECE_BYTES = 256 * KIB
 """How much of an upload is handed to a connection at a time."""
 
@@ -122,6 +134,8 @@ class Gcs(ObjectStore):
         "gcloud auth application-default login",
         "the machine's service account",
     )
+
+    holds = descriptions.GCS
 
     def __init__(self) -> None:
         loop = fsspec.asyn.get_loop()
@@ -297,7 +311,9 @@ class Gcs(ObjectStore):
             asked = "storageLayout"
         return home_of(json.loads(body), asked)
 
-    async def _get(self, uri: Uri, version: str, start: int, end: int | None) -> bytes:
+    async def _get(
+        self, uri: Uri, version: str, start: int, end: int | None
+    ) -> tuple[bytes, Description | None]:
         headers = {"Accept-Encoding": "gzip"}
         if start or end is not None:
             headers["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
@@ -310,7 +326,13 @@ class Gcs(ObjectStore):
         )
         if version and answered.get("X-Goog-Generation", version) != version:
             raise self._changed(uri)  # from a store that does not know the condition
-        return body
+        return body, None  # the answer has no metadata of the owner
+
+    async def _description(self, uri: Uri, version: str) -> Description:
+        parameters = {"ifGenerationMatch": version} if version else {}
+        _, _, body = await self._ask("GET", "b/{}/o/{}", uri.bucket, uri.key, parameters=parameters)
+        row = json.loads(body)
+        return Description.of((row.get(name) for name in HEADERS), row.get("metadata"))
 
     async def _put(
         self,
@@ -320,16 +342,18 @@ class Gcs(ObjectStore):
         writer: str,
         replacing: str | None,
         crc32c: int | None = None,
+        description: Description = NOTHING,
     ) -> Stored:
         boundary = f"headwater-{uuid.uuid4().hex}"
-        row: dict[str, Any] = {"name": uri.key, "metadata": {WRITER_KEY: writer}}
+        row = _describing(uri, description, writer)
+        content_type = description.content_type or DEFAULT_TYPE
         if crc32c is not None:
             row["crc32c"] = base64.b64encode(crc32c.to_bytes(4, "big")).decode()
         body = b"".join(
             [
                 f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n".encode(),
                 json.dumps(row).encode(),
-                f"\r\n--{boundary}\r\nContent-Type: application/octet-stream\r\n\r\n".encode(),
+                f"\r\n--{boundary}\r\nContent-Type: {content_type}\r\n\r\n".encode(),
                 data,
                 f"\r\n--{boundary}--\r\n".encode(),
             ]
@@ -347,7 +371,8 @@ class Gcs(ObjectStore):
     async def _send(
         self, stream: Stream, uri: Uri, writer: str, replacing: str | None = None
     ) -> Stored:
-        begin = partial(self._begin, uri, writer, replacing)
+        row = _describing(uri, await stream.description(), writer)
+        begin = partial(self._begin, uri, row, replacing)
         session = await self._tries(writing(replacing), uri, begin)
         sent, in_vain = 0, 0
         while sent < stream.size_bytes:
@@ -369,14 +394,14 @@ class Gcs(ObjectStore):
                 )
         return await self._tries(Action.STAT, uri, partial(self._stated, uri, ""))
 
-    async def _begin(self, uri: Uri, writer: str, replacing: str | None) -> str:
+    async def _begin(self, uri: Uri, row: Mapping[str, Any], replacing: str | None) -> str:
         """The address that takes the chunks of one upload."""
         _, headers, _ = await self._ask(
             "POST",
             f"{self.endpoint}/upload/storage/v1/b/{{}}/o",
             uri.bucket,
             headers={"Content-Type": "application/json; charset=UTF-8"},
-            data=json.dumps({"name": uri.key, "metadata": {WRITER_KEY: writer}}).encode(),
+            data=json.dumps(row).encode(),
             parameters={"uploadType": "resumable", "name": uri.key, **_condition(replacing)},
         )
         return headers["Location"]
@@ -390,16 +415,19 @@ class Gcs(ObjectStore):
         while to keep what came.
         """
         tried = False
+        content_type = (await stream.description()).content_type or DEFAULT_TYPE
 
         async def send() -> int | None:
             nonlocal tried
             if tried:  # part of it, or all, may have arrived: ask instead of sending it again
-                return await self._sent(session, f"bytes */{stream.size_bytes}", b"", 0)
+                span = f"bytes */{stream.size_bytes}"
+                return await self._sent(session, span, b"", 0, content_type)
             tried = True
             body = _Body(stream, start)
             span = f"bytes {start}-{stream.size_bytes - 1}/{stream.size_bytes}"
             try:
-                return await self._sent(session, span, body.pieces(), stream.size_bytes - start)
+                left = stream.size_bytes - start
+                return await self._sent(session, span, body.pieces(), left, content_type)
             except Exception:
                 if body.error is not None:  # the HTTP client makes another one of it
                     raise body.error from None
@@ -409,10 +437,19 @@ class Gcs(ObjectStore):
         return stream.size_bytes if sent is None else sent
 
     async def _sent(
-        self, session: str, span: str, data: bytes | AsyncIterator[memoryview], size_bytes: int
+        self,
+        session: str,
+        span: str,
+        data: bytes | AsyncIterator[memoryview],
+        size_bytes: int,
+        content_type: str,
     ) -> int | None:
         """How much the store has after one request; ``None`` where that is all."""
-        headers = {"Content-Range": span, "Content-Length": str(size_bytes)}
+        headers = {
+            "Content-Range": span,
+            "Content-Length": str(size_bytes),
+            "Content-Type": content_type,
+        }
         status, answered, _ = await self._ask("PUT", session, headers=headers, data=data)
         if status != 308:
             return None
@@ -484,6 +521,11 @@ def _stored(uri: Uri, row: Mapping[str, Any]) -> Stored:
     text = row.get("crc32c")
     crc32c = int.from_bytes(base64.b64decode(text), "big") if text else None
     return Stored(_ref(uri, row), crc32c)
+
+
+def _describing(uri: Uri, description: Description, writer: str) -> dict[str, Any]:
+    metadata = {**description.metadata, WRITER_KEY: writer}
+    return {"name": uri.key, "metadata": metadata, **description.headers(*HEADERS)}
 
 
 def _condition(replacing: str | None) -> dict[str, str]:

@@ -8,7 +8,7 @@ import os
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from hashlib import sha256
@@ -24,11 +24,12 @@ from headwater.infra.errors import (
     TargetExists,
 )
 from headwater.infra.models import DataRef
+from headwater.infra.storage.filesystems.descriptions import Description
 from headwater.infra.storage.filesystems.streams import (
+    FileReader,
     Reader,
     Stored,
     Stream,
-    file_reader,
     memory,
     together,
     wait_on,
@@ -187,14 +188,7 @@ class Local:
         """See ``Filesystem.reading``; also that the file did not change is checked each time."""
         uri = Uri.parse(ref.uri)
         with _ours("read", uri), uri.path.open("rb") as file:
-            bring = file_reader(file.fileno())
-
-            async def read(start: int, end: int) -> bytes:
-                data = await bring(start, end)
-                _check(ref, _ref(uri, os.fstat(file.fileno())), uri)
-                return data
-
-            yield read
+            yield _PinnedReader(file, ref)
 
     def receive(self, stream: Stream, uri: Uri, *, replacing: str | None = None) -> Stored:
         """See ``Filesystem.receive``."""
@@ -206,6 +200,10 @@ class Local:
             found = path.stat()
             _publish(path, uri, replacing)
         return Stored(_ref(uri, found))
+
+    def cannot_hold(self, found: Description) -> Mapping[str, str]:  # noqa: ARG002
+        """See ``Filesystem.cannot_hold``; a file has no place for any of it."""
+        return {}
 
     def checksum(self, ref: DataRef) -> None:
         """See ``Filesystem.checksum``."""
@@ -229,6 +227,21 @@ class Local:
     def delta_options(self, uri: Uri) -> dict[str, str]:  # noqa: ARG002
         """See ``Filesystem.delta_options``."""
         return {}
+
+
+class _PinnedReader(FileReader):
+    """Reads an open file, and checks each time that it is the pinned version."""
+
+    def __init__(self, file: BinaryIO, ref: DataRef) -> None:
+        super().__init__(file.fileno())
+        self._ref = ref
+
+    async def __call__(self, start: int, end: int) -> bytes:
+        """See ``Reader``."""
+        data = await super().__call__(start, end)
+        uri = Uri.parse(self._ref.uri)
+        _check(self._ref, _ref(uri, os.fstat(self._descriptor)), uri)
+        return data
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from collections.abc import (
     Coroutine,
     Iterable,
     Iterator,
+    Mapping,
     Sequence,
 )
 from contextlib import contextmanager
@@ -41,12 +42,13 @@ from headwater.infra.errors import (
     TargetExists,
 )
 from headwater.infra.models import DataRef
+from headwater.infra.storage.filesystems.descriptions import NOTHING, Description, Holds
 from headwater.infra.storage.filesystems.streams import (
     PART_BYTES,
+    FileReader,
     Reader,
     Stored,
     Stream,
-    file_reader,
     memory,
     together,
     wait_on,
@@ -86,9 +88,6 @@ MAX_PAUSE_SECONDS = 5.0
 
 DELTA_SECONDS = 180.0
 """After this time deltalake makes no further try of one call."""
-
-WRITER_KEY = "headwaterwriter"
-"""Name of the metadata in which an object says which call wrote it."""
 
 T = TypeVar("T")
 
@@ -165,6 +164,9 @@ class ObjectStore(ABC):
     credentials_looked_in: ClassVar[tuple[str, ...]]
     """Every place where credentials are looked for, in order."""
 
+    holds: ClassVar[Holds]
+    """What can be kept of an object beside its bytes."""
+
     page_size: int = 1000
     """Objects that one request lists."""
 
@@ -222,8 +224,17 @@ class ObjectStore(ABC):
         """Where the bucket is, asked from the cloud."""
 
     @abstractmethod
-    async def _get(self, uri: Uri, version: str, start: int, end: int | None) -> bytes:
-        """Bytes ``[start, end)`` of ``version``, or of whatever is there where it is empty."""
+    async def _get(
+        self, uri: Uri, version: str, start: int, end: int | None
+    ) -> tuple[bytes, Description | None]:
+        """Bytes ``[start, end)`` of ``version``, or of whatever is there where it is empty.
+
+        Beside them its description, where the answer tells it.
+        """
+
+    @abstractmethod
+    async def _description(self, uri: Uri, version: str) -> Description:
+        """What is kept beside the bytes of that version."""
 
     @abstractmethod
     async def _put(
@@ -234,6 +245,7 @@ class ObjectStore(ABC):
         writer: str,
         replacing: str | None,
         crc32c: int | None = None,
+        description: Description = NOTHING,
     ) -> Stored:
         """Put one object in one request, with ``writer`` in its metadata.
 
@@ -330,10 +342,12 @@ class ObjectStore(ABC):
                 return b""
         elif end is not None and start >= end:
             return b""
+        get = partial(self._get, uri, ref.version, start, end)
         try:
-            return self._run(Action.READ, uri, partial(self._get, uri, ref.version, start, end))
+            data, _ = self._run(Action.READ, uri, get)
         except BeyondEnd:
             return b""
+        return data
 
     def download(
         self, ref: DataRef, path: Path, ranges: Sequence[tuple[int, int]] | None = None
@@ -373,7 +387,7 @@ class ObjectStore(ABC):
         else:
             writer = uuid.uuid4().hex
             with path.open("rb") as file:
-                stream = Stream(file_reader(file.fileno()), size_bytes)
+                stream = Stream(FileReader(file.fileno()), size_bytes)
                 self._wait(self._send(stream, uri, writer))
         stored = self.stat(uri)
         if stored.size_bytes != size_bytes:
@@ -387,17 +401,11 @@ class ObjectStore(ABC):
     @contextmanager
     def reading(self, ref: DataRef) -> Iterator[Reader]:
         """See ``Filesystem.reading``."""
-        uri = Uri.parse(ref.uri)
+        yield _ObjectReader(self, ref)
 
-        async def read(start: int, end: int) -> bytes:
-            if start < end:
-                return await self._cut(uri, ref, start, end)
-            found, _ = await self._tries(Action.STAT, uri, partial(self._head, uri))
-            if found.version != ref.version:
-                raise self._changed(uri)
-            return b""
-
-        yield read
+    def cannot_hold(self, found: Description) -> Mapping[str, str]:
+        """See ``Filesystem.cannot_hold``."""
+        return self.holds.faults(found)
 
     def receive(self, stream: Stream, uri: Uri, *, replacing: str | None = None) -> Stored:
         """See ``Filesystem.receive``."""
@@ -598,22 +606,24 @@ class ObjectStore(ABC):
         async def fetch() -> None:
             for start, end in left:
                 async with budget.hold(end - start):
-                    data = await self._cut(uri, ref, start, end)
+                    data, _ = await self._cut(uri, ref, start, end)
                     write_at(descriptor, data, start)
 
         await together(fetch() for _ in range(min(CUTS_OF_ONE, len(cuts))))
 
-    async def _cut(self, uri: Uri, ref: DataRef, start: int, end: int) -> bytes:
-        """Exactly the bytes ``[start, end)`` of the pinned version."""
+    async def _cut(
+        self, uri: Uri, ref: DataRef, start: int, end: int
+    ) -> tuple[bytes, Description | None]:
+        """Exactly the bytes ``[start, end)`` of the pinned version, and what the answer tells."""
         get = partial(self._get, uri, ref.version, start, end)
-        data = await self._tries(Action.READ, uri, get)
+        data, description = await self._tries(Action.READ, uri, get)
         if len(data) != end - start:
             raise StoreUnavailable(
                 f"{safe_endpoint(self.endpoint)} sent {len(data)} of the bytes"
                 f" {start} to {end} of {uri}",
                 hint="try again later",
             )
-        return data
+        return data, description
 
     async def _receive(
         self, stream: Stream, uri: Uri, writer: str, replacing: str | None
@@ -624,7 +634,13 @@ class ObjectStore(ABC):
         async with memory().hold(stream.size_bytes):
             data = await stream.read(0, stream.size_bytes)
             put = partial(
-                self._put, uri, data, writer=writer, replacing=replacing, crc32c=stream.crc32c
+                self._put,
+                uri,
+                data,
+                writer=writer,
+                replacing=replacing,
+                crc32c=stream.crc32c,
+                description=await stream.description(),
             )
             return await self._tries(writing(replacing), uri, put)
 
@@ -668,6 +684,35 @@ class ObjectStore(ABC):
 
         await together(parts() for _ in range(AT_ONCE))
         return [answers[number] for number, _ in enumerate(starts, 1)]
+
+
+class _ObjectReader:
+    """Reads one pinned version of an object."""
+
+    def __init__(self, store: ObjectStore, ref: DataRef) -> None:
+        self._store = store
+        self._ref = ref
+        self._uri = Uri.parse(ref.uri)
+        self._description: Description | None = None
+
+    async def __call__(self, start: int, end: int) -> bytes:
+        """See ``Reader``."""
+        store, uri = self._store, self._uri
+        if start < end:
+            data, said = await store._cut(uri, self._ref, start, end)
+            self._description = said or self._description
+            return data
+        found, _ = await store._tries(Action.STAT, uri, partial(store._head, uri))
+        if found.version != self._ref.version:
+            raise store._changed(uri)
+        return b""
+
+    async def description(self) -> Description:
+        """See ``Reader``."""
+        if self._description is None:
+            ask = partial(self._store._description, self._uri, self._ref.version)
+            self._description = await self._store._tries(Action.STAT, self._uri, ask)
+        return self._description
 
 
 def bytes_of_part(size_bytes: int, part_bytes: int, max_parts: int) -> int:

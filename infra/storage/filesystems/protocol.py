@@ -7,12 +7,13 @@ The classes behind this protocol use only calls that do neither.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
 from headwater.infra.models import DataRef
+from headwater.infra.storage.filesystems.descriptions import Description
 from headwater.infra.storage.filesystems.streams import Reader, Stored, Stream
 from headwater.infra.storage.uris import Uri
 
@@ -115,7 +116,8 @@ class Filesystem(Protocol):
         """Put what ``stream`` gives at ``uri``; a reader sees all of it or what was there.
 
         Of a stream that is digested, the store compares what comes with its checksums where it
-        can, and refuses what differs.
+        can, and refuses what differs. What the stream is described by is kept with the object,
+        all of which the store has to hold (``cannot_hold``); local files have none.
 
         Args:
             replacing: The version that it may take the place of; empty where nothing may be
@@ -123,6 +125,10 @@ class Filesystem(Protocol):
         Raises:
             TargetExists: Something else is there than ``replacing`` says.
         """
+        ...
+
+    def cannot_hold(self, found: Description) -> Mapping[str, str]:
+        """Why the store cannot keep what is called so, by its name; empty where it keeps all."""
         ...
 
     def checksum(self, ref: DataRef) -> int | None:
@@ -135,6 +141,8 @@ class Filesystem(Protocol):
 
     def copy(self, ref: DataRef, uri: Uri, *, replacing: str | None = None) -> Stored | None:
         """Let the store itself copy the pinned version to ``uri``; ``None`` where it cannot.
+
+        What describes it is copied as well.
 
         Args:
             replacing: As in ``receive``.

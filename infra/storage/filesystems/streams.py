@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
-    Awaitable,
     Callable,
     Coroutine,
     Iterable,
@@ -24,13 +23,14 @@ from concurrent.futures import CancelledError, Future
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 import google_crc32c
 
 from headwater.infra.errors import StorageError
 from headwater.infra.models import DataRef
+from headwater.infra.storage.filesystems.descriptions import Description
 from headwater.infra.units import KIB, MIB
 
 PART_BYTES = 16 * MIB
@@ -48,10 +48,19 @@ INLINE_BYTES = 256 * KIB
 CLEAN_UP_SECONDS = 5.0
 """How long the end of an upload that is stopped may take."""
 
-Reader = Callable[[int, int], Awaitable[bytes]]
-"""Gives bytes ``[start, end)`` of one pinned version; awaited on fsspec's loop."""
-
 T = TypeVar("T")
+
+
+class Reader(Protocol):
+    """Gives pieces of one pinned version; awaited on fsspec's loop."""
+
+    async def __call__(self, start: int, end: int) -> bytes:
+        """Bytes ``[start, end)``."""
+        ...
+
+    async def description(self) -> Description:
+        """What its store keeps beside the bytes; after a first piece it often costs no call."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +94,10 @@ class Stream:
     def crc32c(self) -> int | None:
         """Of all bytes, after the last was read; ``None`` where none is computed."""
         return None
+
+    async def description(self) -> Description:
+        """What the object is to be called beside its bytes."""
+        return await self._read.description()
 
     async def read(self, start: int, end: int) -> bytes:
         """Bytes ``[start, end)``."""
@@ -155,20 +168,26 @@ def crc32c_of(data: bytes) -> int:
     return int(google_crc32c.value(data))
 
 
-def file_reader(descriptor: int) -> Reader:
-    """Reads an open file."""
+class FileReader:
+    """Reads an open file; a file has no description."""
 
-    def read(start: int, end: int) -> bytes:
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    async def __call__(self, start: int, end: int) -> bytes:
+        """See ``Reader``."""
+        return await asyncio.to_thread(self._read, start, end)
+
+    async def description(self) -> Description:
+        """See ``Reader``."""
+        return Description()
+
+    def _read(self, start: int, end: int) -> bytes:
         pieces = []
-        while start < end and (piece := os.pread(descriptor, end - start, start)):
+        while start < end and (piece := os.pread(self._descriptor, end - start, start)):
             pieces.append(piece)
             start += len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    async def read_in_thread(start: int, end: int) -> bytes:
-        return await asyncio.to_thread(read, start, end)
-
-    return read_in_thread
 
 
 def write_at(descriptor: int, data: bytes, start: int) -> None:

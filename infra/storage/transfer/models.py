@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from headwater.infra.models import DataRef
+from headwater.infra.models import DataRef, TransferPrice
 from headwater.infra.storage.uris import Uri
 
 TRANSFER_VERSION = 1
@@ -42,6 +42,8 @@ class TransferRequest:
         version: Of the table; ``None`` is its last.
         overwrite: Objects with other content are replaced, instead of refused.
         reread: Each copy is read back, also where its store vouches for it.
+        drop_metadata: What the target's store cannot keep beside the bytes is left out, instead
+            of refused.
     """
 
     source: str
@@ -49,6 +51,7 @@ class TransferRequest:
     version: int | None = None
     overwrite: bool = False
     reread: bool = False
+    drop_metadata: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,8 @@ class TransferReceipt:
             since it was asked for.
         manifest: Where each object is told of, with its checksums.
         store_retries: Calls to stores that were made again.
+        dropped: How many objects lost what is called so, since the target cannot keep it.
+        price: What it was to cost; ``None`` where nobody asked before it began.
     """
 
     unit: Unit
@@ -159,4 +164,6 @@ class TransferReceipt:
     seconds: float
     manifest: str
     store_retries: int
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    price: TransferPrice | None = None
     version: int = TRANSFER_VERSION

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from headwater.infra.errors import InvalidUri, Overlap, StorageError, TargetExists
@@ -41,12 +41,20 @@ NAMED = 3
 """How many objects an error names; the others are counted."""
 
 
-def plan_transfer(request: TransferRequest) -> TransferPlan:
+Permit = Callable[[Sequence[DataRef], Uri, bool], object]
+"""Raises where objects may not be copied to a target; the flag says that their store copies."""
+
+
+def plan_transfer(
+    request: TransferRequest, permit: Permit = lambda _refs, _target, _inside: None
+) -> TransferPlan:
     """What ``request`` comes to. Both ends are looked at, and nothing is written.
 
     What is at the target and was checked by an earlier attempt is kept. What no manifest tells of
     is compared: equal bytes are kept, others are refused.
 
+    Args:
+        permit: Called with the objects before one of them is read.
     Raises:
         NotFound: Nothing is at the source, or the target's bucket does not exist.
         Overlap: The target lies in the source, or the source in the target.
@@ -55,11 +63,21 @@ def plan_transfer(request: TransferRequest) -> TransferPlan:
         AccessDenied: One end may not be read, or a local target not written.
         StorageError: A local target has too little room.
     """
-    source = find_source(request.source, request.version)
+    return plan_copy(find_source(request.source, request.version), request, permit)
+
+
+def plan_copy(
+    source: Source,
+    request: TransferRequest,
+    permit: Permit = lambda _refs, _target, _inside: None,
+) -> TransferPlan:
+    """What ``request`` comes to where its source has been looked at; see ``plan_transfer``."""
     target, root = _target(source, request.target)
     targets = _addresses(source, target)
     _require_apart(source, target, targets)
     _require_holdable(targets)
+    inside = not root.is_local and open_filesystem(source.uri) is open_filesystem(root)
+    permit(list(source.files.values()), target, inside)
     there = _there(source, targets, root)
     if source.unit is Unit.TABLE:
         _require_no_later_version(source, target, there)
@@ -92,7 +110,7 @@ def plan_transfer(request: TransferRequest) -> TransferPlan:
         kept | equal,
         len(equal),
         source.version,
-        inside=not root.is_local and open_filesystem(source.uri) is open_filesystem(root),
+        inside=inside,
     )
     if root.is_local:
         _require_room(plan)

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 
-from headwater.infra.errors import DamagedCopy, NotFound, TargetExists
+from headwater.infra.errors import DamagedCopy, NotFound, TargetExists, UnsupportedData
 from headwater.infra.models import DataRef
 from headwater.infra.storage.filesystems import open_filesystem
-from headwater.infra.storage.filesystems.streams import DigestedStream, Stopper, Stored
+from headwater.infra.storage.filesystems.descriptions import Description
+from headwater.infra.storage.filesystems.streams import DigestedStream, Reader, Stopper, Stored
 from headwater.infra.storage.retries import counting, threads
 from headwater.infra.storage.transfer import contents
 from headwater.infra.storage.transfer.contents import Digest, digest, stated
@@ -71,6 +73,7 @@ def run_transfer(plan: TransferPlan, on_progress: OnProgress = lambda _: None) -
             under way are finished first.
         TargetExists: Another writer has written one of the targets meanwhile.
         DamagedCopy: A store does not hold what was sent; that copy was removed.
+        UnsupportedData: An object has metadata that the target cannot keep.
         AccessDenied: The target does not take what is written; nothing was copied.
         StoreUnavailable: One of the stores does not answer.
     """
@@ -96,6 +99,7 @@ def run_transfer(plan: TransferPlan, on_progress: OnProgress = lambda _: None) -
         seconds=time.monotonic() - begun,
         manifest=str(manifest.uri),
         store_retries=retries.count,
+        dropped=dict(sorted(run.dropped.items())),
     )
 
 
@@ -105,11 +109,13 @@ class _Run:
     Attributes:
         rows: What was copied and checked so far, by path.
         by_store: How many of them the store copied itself.
+        dropped: How many lost what is called so.
     """
 
     def __init__(self, plan: TransferPlan, manifest: Manifest, on_progress: OnProgress) -> None:
         self.rows: dict[str, Copied] = {}
         self.by_store = 0
+        self.dropped: Counter[str] = Counter()
         self._plan = plan
         self._manifest = manifest
         self._on_progress = on_progress
@@ -202,7 +208,8 @@ class _Run:
             if stored is not None:
                 return self._copied_by_store(copy, origin, stored)
         with self._source.reading(copy.ref) as read:
-            stream = DigestedStream(read, copy.ref.size_bytes, contents.PART_BYTES, self._count)
+            fitting = _Fitting(read, lambda found: self._fit(copy, found))
+            stream = DigestedStream(fitting, copy.ref.size_bytes, contents.PART_BYTES, self._count)
             stored = self._target.receive(stream, copy.target, replacing=copy.replacing)
         sent = Digest(stream.crc32c, stream.sha256)
         self._require(copy, stored, sent, stored.ref.size_bytes == copy.ref.size_bytes)
@@ -213,6 +220,23 @@ class _Run:
         else:
             self._require(copy, stored, sent, stored.crc32c == sent.crc32c)
         return self._row(copy, stored.ref, sent, checked)
+
+    def _fit(self, copy: Copy, found: Description) -> Description:
+        """What the target can keep of ``found``; refused where that is not all, unless told."""
+        faults = self._target.cannot_hold(found)
+        if not faults:
+            return found
+        if not self._plan.request.drop_metadata:
+            name, why = next(iter(faults.items()))
+            raise UnsupportedData(
+                f"{Uri.parse(copy.ref.uri).display} has metadata '{name}' that the target's store"
+                f" cannot keep: {why}",
+                hint="add --drop-metadata to copy it without what cannot be kept; copies that were"
+                " checked are kept",
+            )
+        with self._lock:
+            self.dropped.update(faults.keys())
+        return found.without(faults)
 
     def _copy_inside(self, copy: Copy) -> Stored | None:
         try:
@@ -267,3 +291,26 @@ class _Run:
     def _count(self, size_bytes: int) -> None:
         with self._lock:
             self._done_bytes += size_bytes
+
+
+class _Fitting:
+    """A reader whose description is made to fit.
+
+    Args:
+        fit: Called once, with what the source's store tells.
+    """
+
+    def __init__(self, read: Reader, fit: Callable[[Description], Description]) -> None:
+        self._read = read
+        self._fit = fit
+        self._found: Description | None = None
+
+    async def __call__(self, start: int, end: int) -> bytes:
+        """See ``Reader``."""
+        return await self._read(start, end)
+
+    async def description(self) -> Description:
+        """See ``Reader``."""
+        if self._found is None:
+            self._found = self._fit(await self._read.description())
+        return self._found
