@@ -109,15 +109,17 @@ def of_origins(source: Input, parts: Iterable[Part]) -> tuple[Part, ...]:
 
     So the list of parts that a run leaves says the same wherever an attempt reads its files.
     """
-    return _with_refs(parts, {file.ref: file.pinned for file in source.files})
+    return _with_refs(parts, {file.ref: file.origin for file in source.files if file.origin})
 
 
 def of_copies(source: Input, parts: Iterable[Part]) -> tuple[Part, ...]:
     """``parts`` as an attempt reads them that reads ``source``: files from their copies."""
-    return _with_refs(parts, {file.pinned: file.ref for file in source.files})
+    return _with_refs(parts, {file.origin: file.ref for file in source.files if file.origin})
 
 
 def _with_refs(parts: Iterable[Part], refs: Mapping[DataRef, DataRef]) -> tuple[Part, ...]:
+    if not refs:
+        return tuple(parts)
     return tuple(
         replace(
             part,

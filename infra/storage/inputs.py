@@ -113,7 +113,7 @@ class Input:
             at = copies.of(file.pinned)
             return file if at == file.pinned else replace(file, ref=at, origin=file.pinned)
 
-        return replace(self, files=tuple(map(one, self.files)))
+        return replace(self, files=tuple(map(one, self.files))) if copies.at else self
 
     @property
     def for_workers(self) -> Input:
