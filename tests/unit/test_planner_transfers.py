@@ -45,8 +45,9 @@ def read(gib: float) -> Traffic:
 
 
 def receipt(price: TransferPrice | None, started: datetime) -> TransferReceipt:
+    ends = ("s3://a", "gs://b")
     return TransferReceipt(
-        Unit.FOLDER, "s3://a", "gs://b", None, 1, 1, 1, 1, 0, 0, started, 1.0, "m", 0, price
+        Unit.FOLDER, *ends, None, 1, 1, 1, 1, 0, 0, started, 1.0, "m", 0, price=price
     )
 
 
