@@ -124,7 +124,7 @@ class AwsLauncher:
         self._lock = threading.Lock()
         self._clients: dict[str, EC2Client] = {}
         self._devices: dict[tuple[str, str], str] = {}
-        self._places: dict[tuple[str, str], str] = {}
+        self._places: dict[str, Mapping[str, str]] = {}
         try:
             self._session = boto3.Session()
             has_credentials = self._session.get_credentials() is not None
@@ -201,6 +201,14 @@ class AwsLauncher:
             node,
         )
 
+    def zones(self, region: str) -> tuple[str, ...]:
+        """See ``Launcher.zones``: those that have a subnet of the profile's."""
+        self._require_named("subnets", self._settings.network.get("subnets", ()))
+        try:
+            return tuple(sorted(set(self._zones_of_subnets(region).values())))
+        except CallFailed as exc:
+            raise call_error(exc.failure, f"could not read the subnets in {region}") from exc
+
     def ingress_rules(self, region: str) -> tuple[IngressRule, ...]:
         """See ``Launcher.ingress_rules``."""
         ids = list(self._settings.network.get("security_groups", ()))
@@ -226,27 +234,28 @@ class AwsLauncher:
         ids = self._settings.network.get("subnets", ())
         self._require_named("subnets", ids)
         self._require_named("security_groups", self._settings.network.get("security_groups", ()))
-        key = (spec.region, spec.zone)
-        if key not in self._places:
-            client = self._client(spec.region)
-            call = partial(
-                client.describe_subnets, Filters=[{"Name": "subnet-id", "Values": list(ids)}]
+        zones = self._zones_of_subnets(spec.region)
+        fitting = [id_ for id_, zone in zones.items() if spec.zone in ("", zone)]
+        if not fitting:
+            there = ", ".join(f"{id_} in {zone}" for id_, zone in zones.items())
+            raise InvalidLaunch(
+                f"none of the subnets {', '.join(ids)} is in {spec.place}"
+                + (f" (there is {there})" if there else ""),
+                hint=f"add one to {self._settings.line('network.aws.subnets')}, or allow"
+                " only the regions and zones that have one",
             )
-            zones = {
-                found["SubnetId"]: found["AvailabilityZone"]
-                for found in patiently(call, _translate, self._look)["Subnets"]
-            }
-            fitting = [id_ for id_ in ids if id_ in zones and spec.zone in ("", zones[id_])]
-            if not fitting:
-                there = ", ".join(f"{id_} in {zone}" for id_, zone in zones.items())
-                raise InvalidLaunch(
-                    f"none of the subnets {', '.join(ids)} is in {spec.place}"
-                    + (f" (there is {there})" if there else ""),
-                    hint=f"add one to {self._settings.line('network.aws.subnets')}, or allow"
-                    " only the regions and zones that have one",
-                )
-            self._places[key] = fitting[0]
-        return self._places[key]
+        return fitting[0]
+
+    def _zones_of_subnets(self, region: str) -> Mapping[str, str]:
+        """The zone of each of the profile's subnets that is in ``region``."""
+        if region not in self._places:
+            ids = list(self._settings.network.get("subnets", ()))
+            client = self._client(region)
+            call = partial(client.describe_subnets, Filters=[{"Name": "subnet-id", "Values": ids}])
+            found = patiently(call, _translate, self._look)["Subnets"]
+            zones = {one["SubnetId"]: one["AvailabilityZone"] for one in found}
+            self._places[region] = {id_: zones[id_] for id_ in ids if id_ in zones}
+        return self._places[region]
 
     def _image(self) -> str:
         if not self._settings.image:

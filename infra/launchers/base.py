@@ -274,6 +274,11 @@ class Launcher(Protocol):
         """``node`` as something to be removed."""
         ...
 
+    def zones(self, region: str) -> tuple[str, ...]:
+        """The zones of ``region`` in which this profile's machines can be; empty where none is
+        named there."""
+        ...
+
     def ingress_rules(self, region: str) -> tuple[IngressRule, ...]:
         """The rules that let somebody reach the machines of this profile in ``region``.
 
