@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from botocore import exceptions as boto
 from botocore.config import Config
+from botocore.parsers import ResponseParserError
 
 from headwater.infra.errors import (
     AuthenticationFailed,
@@ -604,7 +605,7 @@ def _translate(exc: Exception) -> Failure | None:
             | boto.ProfileNotFound()
         ):
             return Failure(Cloud.AWS, Kind.AUTHENTICATION, "", str(exc))
-        case boto.HTTPClientError() | boto.ConnectionError():
+        case boto.HTTPClientError() | boto.ConnectionError() | ResponseParserError():
             return Failure(Cloud.AWS, Kind.UNAVAILABLE, "", str(exc))
         case boto.ParamValidationError() | boto.NoRegionError() | boto.InvalidRegionError():
             return Failure(Cloud.AWS, Kind.INVALID, "", str(exc))
