@@ -85,7 +85,7 @@ STATES = {
 }
 
 BLAMES = (
-    Blame(("/images/", "sourceimage", "resource.images"), "image.gcp"),
+    Blame(("images/", "sourceimage", "resource.images"), "image.gcp"),
     Blame(("subnetwork",), "network.gcp.subnetwork"),
     Blame(("network",), "network.gcp.network"),
     Blame(("serviceaccount", "service account", "service_account"), "identity.gcp"),

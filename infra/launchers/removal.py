@@ -130,10 +130,11 @@ def left_behind(leftovers: Sequence[Leftover], reasons: Mapping[str, str]) -> Le
         for one, price in zip(leftovers, prices, strict=True)
     ]
     things = "1 thing is" if len(leftovers) == 1 else f"{len(leftovers)} things are"
+    costs = "costs" if len(leftovers) == 1 else "cost"
     commands = "".join(f"\n       {one.command}" for one in leftovers)
     unpriced = " and what has no price here" if len(known) < len(prices) else ""
     return LeftBehind(
-        f"{things} still there, and cost ${sum(known):.3f} an hour{unpriced}: {'; '.join(said)}",
+        f"{things} still there, and {costs} ${sum(known):.3f} an hour{unpriced}: {'; '.join(said)}",
         hint=f"remove them yourself:{commands}",
     )
 

@@ -115,7 +115,7 @@ def test_a_clean_up_that_cannot_finish_is_loud(ec2: ScriptedEc2, vpc: Vpc, clust
     assert done.exit_code == 1
     assert json.loads(done.stdout)["status"] == "failed"
     # 730 GiB at $0.08 a month of 730 hours.
-    assert "1 thing is still there, and cost $0.080 an hour" in done.stderr
+    assert "1 thing is still there, and costs $0.080 an hour" in done.stderr
     assert f"aws ec2 delete-volume --volume-id {volume} --region {REGION}" in done.stderr
     assert headwater("clusters", "reap", *HERE, "--cluster", cluster, "--yes").exit_code == 0
 
