@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from botocore import exceptions as boto
 from botocore.config import Config
@@ -23,7 +22,6 @@ from headwater.infra.launchers.base import (
     Inventory,
     LaunchSettings,
     Leftover,
-    LeftoverKind,
     Node,
     NodeSpec,
     State,
@@ -34,7 +32,6 @@ from headwater.infra.launchers.calls import (
     DELETE,
     LOGINS,
     LOOK,
-    Blame,
     CallFailed,
     Failure,
     Patience,
@@ -47,11 +44,18 @@ from headwater.infra.launchers.network import IngressRule
 from headwater.infra.launchers.removal import Refusal, remove_all
 from headwater.infra.launchers.tags import CLUSTER, NODE, has_tags, require_tags
 from headwater.infra.launchers.user_data import require_user_data
-from headwater.infra.models import Cloud, Market
+from headwater.infra.launchers.wire.aws import (
+    BLAMES,
+    COMMANDS,
+    instance_request,
+    leftover_of,
+    more_quota,
+    node_of,
+    removal_command,
+    security_rules,
+)
+from headwater.infra.models import Cloud
 from headwater.infra.storage.retries import threads
-
-if TYPE_CHECKING:
-    from mypy_boto3_ec2 import EC2Client
 
 Result = TypeVar("Result")
 
@@ -61,47 +65,13 @@ HOME_REGION = "us-east-1"
 """Asked for the list of regions, where none is set."""
 
 CONNECT_SECONDS = 10
+
 ANSWER_SECONDS = 60
 
 REGIONS_TOGETHER = 8
+
 IDS_TOGETHER = 100
 """Machines in one call."""
-
-HOP_LIMIT = 2
-"""Of the metadata service's answers: a container is one hop farther than its machine."""
-
-STATES = {
-    "pending": State.PENDING,
-    "running": State.RUNNING,
-    "shutting-down": State.STOPPING,
-    "stopping": State.STOPPING,
-    "stopped": State.STOPPED,
-    "terminated": State.GONE,
-}
-
-QUOTAS = {
-    ("g", Market.ON_DEMAND): "L-DB2E81BA",
-    ("g", Market.SPOT): "L-3819A6DF",
-    ("p", Market.ON_DEMAND): "L-417A185B",
-    ("p", Market.SPOT): "L-7212CCBC",
-    ("", Market.ON_DEMAND): "L-1216C47A",
-    ("", Market.SPOT): "L-34B43A08",
-}
-"""Codes of the quotas of running vCPUs: of types with a GPU by their first letter, of others."""
-
-BLAMES = (
-    Blame(("amiid", "image id"), "image.aws"),
-    Blame(("subnet",), "network.aws.subnets"),
-    Blame(("securitygroup", "security group", "invalidgroup"), "network.aws.security_groups"),
-    Blame(("instance profile", "iaminstanceprofile", "nosuchentity"), "identity.aws"),
-)
-
-COMMANDS: dict[LeftoverKind, str] = {
-    "instance": "terminate-instances --instance-ids",
-    "disk": "delete-volume --volume-id",
-    "network card": "delete-network-interface --network-interface-id",
-    "address": "release-address --allocation-id",
-}
 
 
 class AwsLauncher:
@@ -130,7 +100,7 @@ class AwsLauncher:
         self._regions = tuple(regions)
         self._create, self._look, self._delete = create, look, delete
         self._lock = threading.Lock()
-        self._clients: dict[str, EC2Client] = {}
+        self._clients: dict[str, Any] = {}
         self._devices: dict[tuple[str, str], str] = {}
         self._places: dict[str, Mapping[str, str]] = {}
         try:
@@ -177,9 +147,9 @@ class AwsLauncher:
             call = partial(client.run_instances, **body)
             made = patiently(call, _translate, self._create)["Instances"][0]
         except CallFailed as exc:
-            more = _more(spec)
+            more = more_quota(spec)
             raise launch_error(exc.failure, spec, self._settings, blames=BLAMES, more=more) from exc
-        return _node(made, spec.region)
+        return node_of(made, spec.region)
 
     def describe(self, node: Node) -> Node:
         """See ``Launcher.describe``."""
@@ -320,7 +290,7 @@ class AwsLauncher:
         def call() -> Sequence[Node]:
             pages = client.get_paginator("describe_instances").paginate(Filters=filters)
             return [
-                _node(one, region)
+                node_of(one, region)
                 for page in pages
                 for reservation in page["Reservations"]
                 for one in reservation["Instances"]
@@ -348,20 +318,20 @@ class AwsLauncher:
             volumes = client.get_paginator("describe_volumes").paginate(Filters=filters)
             for page in volumes:
                 found += [
-                    _leftover("disk", one["VolumeId"], region, one)
+                    leftover_of("disk", one["VolumeId"], region, one)
                     for one in page["Volumes"]
                     if one["State"] in ("available", "error")
                 ]
             cards = client.get_paginator("describe_network_interfaces").paginate(Filters=filters)
             for cards_page in cards:
                 found += [
-                    _leftover("network card", one["NetworkInterfaceId"], region, one)
+                    leftover_of("network card", one["NetworkInterfaceId"], region, one)
                     for one in cards_page["NetworkInterfaces"]
                     if one["Status"] == "available"
                 ]
             addresses = client.describe_addresses(Filters=filters)["Addresses"]
             found += [
-                _leftover("address", one["AllocationId"], region, one)
+                leftover_of("address", one["AllocationId"], region, one)
                 for one in addresses
                 if not one.get("AssociationId")
             ]
@@ -462,7 +432,7 @@ class AwsLauncher:
         except CallFailed as exc:
             raise call_error(exc.failure, what) from exc
 
-    def _client(self, region: str) -> EC2Client:
+    def _client(self, region: str) -> Any:  # the stubs take every key of an answer for optional
         with self._lock:  # making a client is not safe in several threads
             if region not in self._clients:
                 self._clients[region] = self._session.client(
@@ -477,115 +447,6 @@ class AwsLauncher:
                     ),
                 )
             return self._clients[region]
-
-
-def instance_request(
-    spec: NodeSpec, settings: LaunchSettings, image: str, device: str, subnet: str
-) -> dict[str, Any]:
-    """What RunInstances is asked for.
-
-    Args:
-        device: Where the image expects its disk.
-    """
-    tags = [{"Key": key, "Value": value} for key, value in {**spec.tags, "Name": spec.name}.items()]
-    kinds = ["instance", "volume", "network-interface"]
-    body: dict[str, Any] = {
-        "ImageId": image,
-        "InstanceType": spec.instance_type,
-        "MinCount": 1,
-        "MaxCount": 1,
-        "ClientToken": spec.token,
-        "UserData": spec.user_data,
-        # The dead man's switch: a machine that shuts itself down is gone, not stopped.
-        "InstanceInitiatedShutdownBehavior": "terminate",
-        "MetadataOptions": {
-            "HttpEndpoint": "enabled",
-            "HttpTokens": "required",
-            "HttpPutResponseHopLimit": HOP_LIMIT,
-        },
-        "BlockDeviceMappings": [
-            {
-                "DeviceName": device,
-                "Ebs": {
-                    "Encrypted": True,
-                    "DeleteOnTermination": True,
-                    "VolumeSize": spec.disk_gib,
-                    "VolumeType": "gp3",
-                },
-            }
-        ],
-        "NetworkInterfaces": [
-            {
-                "DeviceIndex": 0,
-                "SubnetId": subnet,
-                "Groups": list(settings.network.get("security_groups", ())),
-                "AssociatePublicIpAddress": False,
-                "DeleteOnTermination": True,
-            }
-        ],
-    }
-    if spec.zone:
-        body["Placement"] = {"AvailabilityZone": spec.zone}
-    if settings.identity:
-        key = "Arn" if settings.identity.startswith("arn:") else "Name"
-        body["IamInstanceProfile"] = {key: settings.identity}
-    if spec.market is Market.SPOT:
-        kinds.append("spot-instances-request")
-        body["InstanceMarketOptions"] = {
-            "MarketType": "spot",
-            "SpotOptions": {
-                "SpotInstanceType": "one-time",
-                "InstanceInterruptionBehavior": "terminate",
-            },
-        }
-    body["TagSpecifications"] = [{"ResourceType": kind, "Tags": tags} for kind in kinds]
-    return body
-
-
-def removal_command(kind: LeftoverKind, id_: str, region: str) -> str:
-    """The command of Amazon's own tool that removes one thing.
-
-    Example:
-        >>> removal_command("disk", "vol-1", "us-east-1")
-        'aws ec2 delete-volume --volume-id vol-1 --region us-east-1'
-    """
-    return f"aws ec2 {COMMANDS[kind]} {id_} --region {region}"
-
-
-def security_rules(group: Mapping[str, Any], region: str) -> list[IngressRule]:
-    """The rules of one group of DescribeSecurityGroups."""
-    rules = []
-    for permission in group.get("IpPermissions", ()):
-        protocol = str(permission["IpProtocol"])
-        spans: tuple[tuple[int, int], ...] = ()
-        if protocol != "-1" and permission.get("FromPort", -1) != -1:
-            spans = ((permission["FromPort"], permission["ToPort"]),)
-        ranges = [one["CidrIp"] for one in permission.get("IpRanges", ())]
-        ranges += [one["CidrIpv6"] for one in permission.get("Ipv6Ranges", ())]
-        for source in ranges:
-            said = _permission(permission, source)
-            rules.append(
-                IngressRule(
-                    group["GroupId"],
-                    "an inbound rule",
-                    (source,),
-                    protocol,
-                    spans,
-                    close="aws ec2 revoke-security-group-ingress --region"
-                    f" {region} --group-id {group['GroupId']} --ip-permissions {shlex.quote(said)}",
-                )
-            )
-    return rules
-
-
-def _permission(permission: Mapping[str, Any], source: str) -> str:
-    """One permission in the short form of Amazon's tool, with one of its sources."""
-    said = f"IpProtocol={permission['IpProtocol']}"
-    if permission.get("FromPort") is not None and permission["IpProtocol"] != "-1":
-        said += f",FromPort={permission['FromPort']},ToPort={permission['ToPort']}"
-    if ":" in source:
-        return f"{said},Ipv6Ranges=[{{CidrIpv6={source}}}]"
-    return f"{said},IpRanges=[{{CidrIp={source}}}]"
 
 
 def _translate(exc: Exception) -> Failure | None:
@@ -611,55 +472,6 @@ def _translate(exc: Exception) -> Failure | None:
             return Failure(Cloud.AWS, Kind.INVALID, "", str(exc))
         case _:
             return None
-
-
-def _more(spec: NodeSpec) -> str:
-    family = spec.instance_type[0]
-    first = family if (family, spec.market) in QUOTAS else ""
-    if spec.instance_type.startswith("vt"):
-        first = "g"
-    return (
-        "`aws service-quotas request-service-quota-increase --service-code ec2 --quota-code"
-        f" {QUOTAS[first, spec.market]} --region {spec.region} --desired-value VCPUS`"
-    )
-
-
-def _node(one: Mapping[str, Any], region: str) -> Node:
-    tags = _tags(one)
-    return Node(
-        one["InstanceId"],
-        tags.get("Name", ""),
-        Cloud.AWS,
-        region,
-        one.get("Placement", {}).get("AvailabilityZone", ""),
-        one["InstanceType"],
-        Market.SPOT if one.get("InstanceLifecycle") == "spot" else Market.ON_DEMAND,
-        one.get("PrivateIpAddress", ""),
-        STATES[one["State"]["Name"]],
-        tags,
-        one.get("LaunchTime"),
-    )
-
-
-def _leftover(kind: LeftoverKind, id_: str, region: str, one: Mapping[str, Any]) -> Leftover:
-    tags = _tags(one)
-    return Leftover(
-        kind,
-        id_,
-        tags.get("Name", ""),
-        Cloud.AWS,
-        region,
-        one.get("AvailabilityZone", ""),
-        tags,
-        removal_command(kind, id_, region),
-        one.get("CreateTime"),
-        size_gib=float(one.get("Size", 0)),
-    )
-
-
-def _tags(one: Mapping[str, Any]) -> dict[str, str]:
-    # Network cards alone call theirs a TagSet.
-    return {tag["Key"]: tag["Value"] for tag in one.get("Tags") or one.get("TagSet") or ()}
 
 
 def _tag_filter(key: str, value: str) -> dict[str, Any]:

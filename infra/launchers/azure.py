@@ -5,11 +5,9 @@ Bodies are dicts in the format of the wire: the SDKs send those as they are.
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
-from datetime import datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -35,7 +33,6 @@ from headwater.infra.launchers.calls import (
     DELETE,
     LOGINS,
     LOOK,
-    Blame,
     CallFailed,
     Failure,
     Patience,
@@ -44,11 +41,26 @@ from headwater.infra.launchers.calls import (
     patiently,
 )
 from headwater.infra.launchers.codes import AZURE, Kind
-from headwater.infra.launchers.network import IngressRule, port_range
+from headwater.infra.launchers.network import IngressRule
 from headwater.infra.launchers.removal import Refusal, delete_each, remove_all
 from headwater.infra.launchers.tags import CLUSTER, NODE, has_tags, require_tags
 from headwater.infra.launchers.user_data import require_user_data
-from headwater.infra.models import Cloud, Market
+from headwater.infra.launchers.wire.azure import (
+    BLAMES,
+    card_body,
+    card_name,
+    group_of,
+    holder_of,
+    leftover_of,
+    machine_body,
+    more_quota,
+    node_of,
+    private_address,
+    removal_command,
+    security_rules,
+    tags_of,
+)
+from headwater.infra.models import Cloud
 from headwater.infra.storage.filesystems.azure_management import manager_of
 
 if TYPE_CHECKING:
@@ -63,7 +75,9 @@ SUBSCRIPTION = "AZURE_SUBSCRIPTION_ID"
 """Variable that names the subscription, where the profile does not."""
 
 CONNECT_SECONDS = 10
+
 ANSWER_SECONDS = 60
+
 POLL_SECONDS = 3.0
 """Between two looks at something that takes long, where Azure names no time."""
 
@@ -73,40 +87,6 @@ GRANT_SECONDS = 900.0
 UNDO = Patience(20, 0.5)
 """For what a failed launch has made. Azure keeps a card of such a machine reserved for minutes;
 that one is free of charge, and goes with the sweep after the cluster."""
-
-ADMIN = "headwater"
-"""Name of the user that Azure insists on. Nobody has the key that it asks for."""
-
-STATES = {
-    "Creating": State.PENDING,
-    "Updating": State.RUNNING,
-    "Succeeded": State.RUNNING,
-    "Deleting": State.STOPPING,
-    "Failed": State.FAILED,
-}
-POWER = {
-    "PowerState/stopped": State.STOPPED,
-    "PowerState/deallocated": State.STOPPED,
-    "PowerState/deallocating": State.STOPPING,
-    "PowerState/stopping": State.STOPPING,
-}
-
-BLAMES = (
-    Blame(("image", "galleries"), "image.azure"),
-    Blame(("/subnets/", "subnet"), "network.azure.subnet"),
-    Blame(("virtualnetworks",), "network.azure.virtual_network"),
-    Blame(("networksecuritygroup",), "network.azure.security_group"),
-    Blame(("userassignedidentities", "identity"), "identity.azure"),
-    Blame(("resourcegroupnotfound", "resource group"), "network.azure.resource_group"),
-    Blame(("subscription",), "network.azure.subscription"),
-)
-
-COMMANDS: dict[LeftoverKind, str] = {
-    "instance": "az vm delete --yes --ids",
-    "disk": "az disk delete --yes --ids",
-    "network card": "az network nic delete --ids",
-    "address": "az network public-ip delete --ids",
-}
 
 
 class AzureLauncher:
@@ -170,18 +150,18 @@ class AzureLauncher:
             made = self._made_machine(spec.name, machine)
         except CallFailed as exc:
             error = launch_error(
-                exc.failure, spec, self._settings, blames=BLAMES, more=_more(spec.region)
+                exc.failure, spec, self._settings, blames=BLAMES, more=more_quota(spec.region)
             )
             self._undo(spec, error)
             raise error from exc
-        return replace(_node(made), private_address=_private_address(nic))
+        return replace(node_of(made), private_address=private_address(nic))
 
     def describe(self, node: Node) -> Node:
         """See ``Launcher.describe``."""
-        group, name = _group_of(node.id), node.name
+        group, name = group_of(node.id), node.name
         call = partial(self._compute.virtual_machines.get, group, name, expand="instanceView")
         try:
-            found = _node(patiently(call, translate, self._look).as_dict())
+            found = node_of(patiently(call, translate, self._look).as_dict())
         except CallFailed as exc:
             if exc.failure.kind is Kind.GONE:
                 return replace(node, state=State.GONE)
@@ -234,7 +214,7 @@ class AzureLauncher:
         )
         of_subnet = found.get("properties", {}).get("networkSecurityGroup", {}).get("id", "")
         if of_subnet:
-            return self._rules_of(_group_of(of_subnet), of_subnet.rpartition("/")[2])
+            return self._rules_of(group_of(of_subnet), of_subnet.rpartition("/")[2])
         # Without any group Azure lets everybody in.
         line = self._settings.line("network.azure.security_group")
         return (
@@ -248,7 +228,7 @@ class AzureLauncher:
         cards: Any = self._network.network_interfaces
         call = partial(cards.begin_create_or_update, self._group, name, body, polling=False)
         made: dict[str, Any] = patiently(call, translate, self._create).result().as_dict()
-        if not _private_address(made):
+        if not private_address(made):
             get = partial(cards.get, self._group, name)
             made = patiently(get, translate, self._create).as_dict()
         return made
@@ -304,22 +284,24 @@ class AzureLauncher:
     def _held(self) -> Sequence[Leftover]:
         """All of ours: machines, and what no machine holds."""
         machines = [one.as_dict() for one in self._compute.virtual_machines.list_all()]
-        found = [self.leftover(_node(one)) for one in machines if CLUSTER in _tags(one)]
+        found = [self.leftover(node_of(one)) for one in machines if CLUSTER in tags_of(one)]
         living = {str(one["id"]).lower() for one in machines}
         cards = [one.as_dict() for one in self._network.network_interfaces.list_all()]
-        used = {str(one["id"]).lower() for one in cards if _holder(one, "virtualMachine") in living}
+        used = {
+            str(one["id"]).lower() for one in cards if holder_of(one, "virtualMachine") in living
+        }
         for disk in self._compute.disks.list():
             one = disk.as_dict()
             if str(one.get("managedBy", "")).lower() not in living:
-                found.append(_leftover("disk", one))
+                found.append(leftover_of("disk", one))
         found += [
-            _leftover("network card", one) for one in cards if str(one["id"]).lower() not in used
+            leftover_of("network card", one) for one in cards if str(one["id"]).lower() not in used
         ]
         for address in self._network.public_ip_addresses.list_all():
             one = address.as_dict()
-            card = _holder(one, "ipConfiguration").partition("/ipconfigurations/")[0]
+            card = holder_of(one, "ipConfiguration").partition("/ipconfigurations/")[0]
             if card not in used:
-                found.append(_leftover("address", one))
+                found.append(leftover_of("address", one))
         return found
 
     def _rules_of(self, group: str, name: str) -> tuple[IngressRule, ...]:
@@ -341,7 +323,7 @@ class AzureLauncher:
         )
 
     def _delete_one(self, patience: Patience, one: Leftover) -> Refusal | None:
-        group, name = _group_of(one.id), one.name
+        group, name = group_of(one.id), one.name
         operations: Any = {
             "instance": self._compute.virtual_machines,
             "disk": self._compute.disks,
@@ -359,7 +341,7 @@ class AzureLauncher:
         return None
 
     def _present(self, leftovers: Sequence[Leftover]) -> Set[str]:
-        kinds = {one.kind for one in leftovers}
+        kinds: set[LeftoverKind] = {one.kind for one in leftovers}
 
         def call() -> set[str]:
             here: set[str] = set()
@@ -381,134 +363,6 @@ class AzureLauncher:
             return patiently(call, translate, self._look)
         except CallFailed as exc:
             raise call_error(exc.failure, what) from exc
-
-
-def card_name(spec: NodeSpec) -> str:
-    """Name of the network card of a machine."""
-    return f"{spec.name}-nic"
-
-
-def card_body(spec: NodeSpec, settings: LaunchSettings, subscription: str) -> dict[str, Any]:
-    """A network card: a private address in the profile's subnet, and no public one."""
-    group = f"/subscriptions/{subscription}/resourceGroups/{settings.named('resource_group')}"
-    network = f"{group}/providers/Microsoft.Network"
-    subnet = settings.named("subnet")
-    properties: dict[str, Any] = {
-        "ipConfigurations": [
-            {
-                "name": "private",
-                "properties": {
-                    "subnet": {
-                        "id": f"{network}/virtualNetworks/{settings.named('virtual_network')}"
-                        f"/subnets/{subnet}"
-                    },
-                    "privateIPAllocationMethod": "Dynamic",
-                },
-            }
-        ]
-    }
-    if security_group := settings.named("security_group"):
-        properties["networkSecurityGroup"] = {
-            "id": f"{network}/networkSecurityGroups/{security_group}"
-        }
-    return {"location": spec.region, "tags": dict(spec.tags), "properties": properties}
-
-
-def machine_body(
-    spec: NodeSpec, settings: LaunchSettings, subscription: str, *, ssh_key: str
-) -> dict[str, Any]:
-    """A virtual machine; its disk begins with its tags.
-
-    Args:
-        ssh_key: Public key of its one user.
-    Raises:
-        InvalidLaunch: No image is named.
-    """
-    group = f"/subscriptions/{subscription}/resourceGroups/{settings.named('resource_group')}"
-    card = f"{group}/providers/Microsoft.Network/networkInterfaces/{card_name(spec)}"
-    properties: dict[str, Any] = {
-        "hardwareProfile": {"vmSize": spec.instance_type},
-        "storageProfile": {
-            "imageReference": _image(spec.image or settings.image, settings),
-            "osDisk": {
-                "name": f"{spec.name}-disk",
-                "createOption": "FromImage",
-                "deleteOption": "Delete",
-                "diskSizeGB": spec.disk_gib,
-                # Azure encrypts every managed disk.
-                "managedDisk": {"storageAccountType": "StandardSSD_LRS"},
-            },
-        },
-        "osProfile": {
-            "computerName": spec.name,
-            "adminUsername": ADMIN,
-            "customData": base64.b64encode(spec.user_data.encode()).decode(),
-            "linuxConfiguration": {
-                "disablePasswordAuthentication": True,
-                "ssh": {
-                    "publicKeys": [
-                        {"path": f"/home/{ADMIN}/.ssh/authorized_keys", "keyData": ssh_key}
-                    ]
-                },
-            },
-        },
-        "networkProfile": {
-            "networkInterfaces": [
-                {"id": card, "properties": {"primary": True, "deleteOption": "Delete"}}
-            ]
-        },
-    }
-    if spec.market is Market.SPOT:
-        properties |= {
-            "priority": "Spot",
-            "evictionPolicy": "Delete",
-            "billingProfile": {"maxPrice": -1},  # up to the price on demand
-        }
-    body: dict[str, Any] = {
-        "location": spec.region,
-        "tags": dict(spec.tags),
-        "properties": properties,
-    }
-    if spec.zone:
-        body["zones"] = [spec.zone.rpartition("-")[2]]
-    if settings.identity:
-        body["identity"] = {
-            "type": "UserAssigned",
-            "userAssignedIdentities": {_identity(settings, subscription): {}},
-        }
-    return body
-
-
-def security_rules(one: Mapping[str, Any], group: str, name: str) -> Sequence[IngressRule]:
-    """One rule of a network security group, by the names of the wire; none for what goes out."""
-    said = one.get("properties", {})
-    if said.get("direction") != "Inbound":
-        return ()
-    sources = said.get("sourceAddressPrefixes") or [said.get("sourceAddressPrefix", "")]
-    spans = said.get("destinationPortRanges") or [said.get("destinationPortRange", "*")]
-    return [
-        IngressRule(
-            name,
-            f"rule {one['name']}",
-            tuple(sources),
-            str(said.get("protocol", "*")),
-            tuple(port_range(span) for span in spans),
-            int(said.get("priority", 0)),
-            said.get("access") == "Allow",
-            f"az network nsg rule delete --resource-group {group} --nsg-name {name}"
-            f" --name {one['name']}",
-        )
-    ]
-
-
-def removal_command(kind: LeftoverKind, id_: str) -> str:
-    """The command of Azure's own tool that removes one thing.
-
-    Example:
-        >>> removal_command("disk", "/subscriptions/s/x/disks/d")
-        'az disk delete --yes --ids /subscriptions/s/x/disks/d'
-    """
-    return f"{COMMANDS[kind]} {id_}"
 
 
 def translate(exc: Exception) -> Failure | None:
@@ -538,109 +392,6 @@ def _said(error: Any, message: str) -> tuple[str, str]:
     if found.code not in AZURE:
         found = error
     return str(found.code or ""), str(found.message or message)
-
-
-def _image(name: str, settings: LaunchSettings) -> dict[str, str]:
-    if not name:
-        raise InvalidLaunch(
-            "no image for Azure is named",
-            hint=f"give a URN or an id in {settings.line('image.azure')}",
-        )
-    if name.lower().startswith("/communitygalleries/"):
-        return {"communityGalleryImageId": name}
-    if name.lower().startswith("/sharedgalleries/"):
-        return {"sharedGalleryImageId": name}
-    if name.startswith("/"):
-        return {"id": name}
-    parts = name.split(":")
-    if len(parts) != 4:
-        raise InvalidLaunch(
-            f"'{name}' is no image of Azure",
-            hint=f"write PUBLISHER:OFFER:SKU:VERSION or an id in {settings.line('image.azure')}",
-        )
-    return dict(zip(("publisher", "offer", "sku", "version"), parts, strict=True))
-
-
-def _identity(settings: LaunchSettings, subscription: str) -> str:
-    if settings.identity.startswith("/"):
-        return settings.identity
-    return (
-        f"/subscriptions/{subscription}/resourceGroups/{settings.named('resource_group')}"
-        f"/providers/Microsoft.ManagedIdentity/userAssignedIdentities/{settings.identity}"
-    )
-
-
-def _more(region: str) -> str:
-    return (
-        "https://portal.azure.com/#view/Microsoft_Azure_Capacity/QuotaMenuBlade/~/myQuotas"
-        f" (Compute, {region})"
-    )
-
-
-def _node(one: Mapping[str, Any]) -> Node:
-    said = one.get("properties", {})
-    state = STATES.get(str(said.get("provisioningState", "")), State.PENDING)
-    statuses = said.get("instanceView", {}).get("statuses", ())
-    if state is State.RUNNING:
-        codes = (str(status.get("code", "")) for status in statuses)
-        state = next((POWER[code] for code in codes if code in POWER), state)
-    zones = one.get("zones") or [""]
-    region = str(one["location"])
-    return Node(
-        str(one["id"]),
-        str(one["name"]),
-        Cloud.AZURE,
-        region,
-        f"{region}-{zones[0]}" if zones[0] else "",
-        str(said.get("hardwareProfile", {}).get("vmSize", "")),
-        Market.SPOT if said.get("priority") == "Spot" else Market.ON_DEMAND,
-        "",
-        state,
-        _tags(one),
-        _time(said),
-    )
-
-
-def _leftover(kind: LeftoverKind, one: Mapping[str, Any]) -> Leftover:
-    zones = one.get("zones") or [""]
-    region, said = str(one["location"]), one.get("properties", {})
-    return Leftover(
-        kind,
-        str(one["id"]),
-        str(one["name"]),
-        Cloud.AZURE,
-        region,
-        f"{region}-{zones[0]}" if zones[0] else "",
-        _tags(one),
-        removal_command(kind, str(one["id"])),
-        _time(said),
-        size_gib=float(said.get("diskSizeGB") or 0),
-    )
-
-
-def _tags(one: Mapping[str, Any]) -> dict[str, str]:
-    return dict(one.get("tags") or {})
-
-
-def _time(said: Mapping[str, Any]) -> datetime | None:
-    text = said.get("timeCreated")
-    return datetime.fromisoformat(str(text)) if text else None
-
-
-def _holder(one: Mapping[str, Any], key: str) -> str:
-    """Id of what holds ``one``, in small letters: Azure does not keep to one way."""
-    return str((one.get("properties", {}).get(key) or {}).get("id", "")).lower()
-
-
-def _private_address(nic: Mapping[str, Any]) -> str:
-    configurations = nic.get("properties", {}).get("ipConfigurations") or [{}]
-    return str(configurations[0].get("properties", {}).get("privateIPAddress", ""))
-
-
-def _group_of(id_: str) -> str:
-    """The resource group in an id."""
-    parts = id_.split("/")
-    return parts[4]
 
 
 def _clients(

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import IPv4Network
+from typing import Any
 
 import pytest
 from tests.contract.launchers import LauncherContract, Refuse, named, tags_of
@@ -41,13 +42,13 @@ SETTINGS = LaunchSettings(
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[emulator.Arm]:
+def server() -> Iterator[Any]:
     with emulator.arm(IPv4Network("127.84.0.0/16")) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def launcher(server: emulator.Arm) -> Iterator[AzureLauncher]:
+def launcher(server: Any) -> Iterator[AzureLauncher]:
     with AzureLauncher(
         SETTINGS, endpoint=server.url, create=SHORT, look=SHORT, delete=SHORT
     ) as launcher:
@@ -77,14 +78,14 @@ class TestAzureLauncher(LauncherContract):
     elsewhere = "westus2"
 
     @pytest.fixture(params=[False, True], ids=["at once", "in the operation"])
-    def refuse(self, server: emulator.Arm, request: pytest.FixtureRequest) -> Refuse:
+    def refuse(self, server: Any, request: pytest.FixtureRequest) -> Refuse:
         return lambda code, _: server.script.fail(
             "virtualMachines.createOrUpdate", code, late=request.param
         )
 
 
 def test_what_outlived_its_machine_is_found_and_removed(
-    server: emulator.Arm, launcher: AzureLauncher, spec: NodeSpec
+    server: Any, launcher: AzureLauncher, spec: NodeSpec
 ) -> None:
     for kind in ("disks", "publicIPAddresses"):
         said = {"diskSizeGB": 73} if kind == "disks" else {}
@@ -99,7 +100,7 @@ def test_what_outlived_its_machine_is_found_and_removed(
 
 
 def test_a_card_that_azure_keeps_for_a_while_goes_with_the_sweep(
-    server: emulator.Arm, launcher: AzureLauncher, spec: NodeSpec
+    server: Any, launcher: AzureLauncher, spec: NodeSpec
 ) -> None:
     server.script.fail("networkInterfaces.delete", "NicReservedForAnotherVm", times=3)
     server.script.fail("virtualMachines.createOrUpdate", "SkuNotAvailable")
@@ -111,9 +112,7 @@ def test_a_card_that_azure_keeps_for_a_while_goes_with_the_sweep(
     assert server.left(**named(spec)) == []
 
 
-def test_a_launch_takes_few_calls(
-    server: emulator.Arm, launcher: AzureLauncher, spec: NodeSpec
-) -> None:
+def test_a_launch_takes_few_calls(server: Any, launcher: AzureLauncher, spec: NodeSpec) -> None:
     before = server.script.calls.copy()
 
     launcher.create(spec)
@@ -128,7 +127,7 @@ def test_a_launch_takes_few_calls(
 
 
 def test_a_subnet_in_another_region_is_told_with_its_line(
-    server: emulator.Arm, launcher: AzureLauncher, spec: NodeSpec
+    server: Any, launcher: AzureLauncher, spec: NodeSpec
 ) -> None:
     with pytest.raises(InvalidLaunch, match="InvalidResourceReference") as error:
         launcher.create(replace(spec, region="westus2", zone=""))
@@ -138,7 +137,7 @@ def test_a_subnet_in_another_region_is_told_with_its_line(
 
 
 def test_a_throttled_api_is_waited_for(
-    server: emulator.Arm, launcher: AzureLauncher, spec: NodeSpec
+    server: Any, launcher: AzureLauncher, spec: NodeSpec
 ) -> None:
     for operation in ("virtualMachines.createOrUpdate", "virtualMachines.delete"):
         server.script.fail(operation, "TooManyRequests", times=2)
@@ -149,9 +148,7 @@ def test_a_throttled_api_is_waited_for(
     assert [one.name for one in removed] == [spec.name]
 
 
-def test_authentication_stops_at_once(
-    server: emulator.Arm, launcher: AzureLauncher, spec: NodeSpec
-) -> None:
+def test_authentication_stops_at_once(server: Any, launcher: AzureLauncher, spec: NodeSpec) -> None:
     server.script.fail("networkInterfaces.createOrUpdate", "ExpiredAuthenticationToken")
 
     with pytest.raises(AuthenticationFailed, match="ExpiredAuthenticationToken") as error:
@@ -159,9 +156,7 @@ def test_authentication_stops_at_once(
     assert "az login" in error.value.hint
 
 
-def test_a_rule_that_lets_the_world_in_is_found(
-    server: emulator.Arm, launcher: AzureLauncher
-) -> None:
+def test_a_rule_that_lets_the_world_in_is_found(server: Any, launcher: AzureLauncher) -> None:
     wide = {
         "direction": "Inbound",
         "access": "Allow",

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import IPv4Network
+from typing import Any
 
 import pytest
 from tests.contract.launchers import LauncherContract, Refuse, named, tags_of
@@ -39,13 +40,13 @@ SETTINGS = LaunchSettings(
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[emulator.Gce]:
+def server() -> Iterator[Any]:
     with emulator.gce(IPv4Network("127.83.0.0/16")) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def launcher(server: emulator.Gce) -> Iterator[GcpLauncher]:
+def launcher(server: Any) -> Iterator[GcpLauncher]:
     with GcpLauncher(
         SETTINGS, endpoint=server.url, create=SHORT, look=SHORT, delete=SHORT
     ) as launcher:
@@ -75,12 +76,12 @@ class TestGcpLauncher(LauncherContract):
     elsewhere = "europe-west4"
 
     @pytest.fixture(params=[False, True], ids=["at once", "in the operation"])
-    def refuse(self, server: emulator.Gce, request: pytest.FixtureRequest) -> Refuse:
+    def refuse(self, server: Any, request: pytest.FixtureRequest) -> Refuse:
         return lambda code, _: server.script.fail("instances.insert", code, late=request.param)
 
 
 def test_a_disk_that_outlived_its_machine_and_an_address_are_found_and_removed(
-    server: emulator.Gce, launcher: GcpLauncher, spec: NodeSpec
+    server: Any, launcher: GcpLauncher, spec: NodeSpec
 ) -> None:
     labels = {"labels": dict(spec.tags)}
     server.store.add("disks", spec.zone, {"name": f"{spec.name}-old", "sizeGb": "73", **labels})
@@ -95,7 +96,7 @@ def test_a_disk_that_outlived_its_machine_and_an_address_are_found_and_removed(
 
 
 def test_an_image_that_does_not_exist_is_told_with_its_line(
-    server: emulator.Gce, launcher: GcpLauncher, spec: NodeSpec
+    server: Any, launcher: GcpLauncher, spec: NodeSpec
 ) -> None:
     with pytest.raises(InvalidLaunch, match="nobody") as error:
         launcher.create(replace(spec, image="nobody"))
@@ -104,9 +105,7 @@ def test_an_image_that_does_not_exist_is_told_with_its_line(
     assert server.left(**named(spec)) == []
 
 
-def test_a_throttled_api_is_waited_for(
-    server: emulator.Gce, launcher: GcpLauncher, spec: NodeSpec
-) -> None:
+def test_a_throttled_api_is_waited_for(server: Any, launcher: GcpLauncher, spec: NodeSpec) -> None:
     for operation in ("instances.insert", "instances.get", "instances.delete"):
         server.script.fail(operation, "rateLimitExceeded", times=2)
 
@@ -116,9 +115,7 @@ def test_a_throttled_api_is_waited_for(
     assert [one.name for one in removed] == [spec.name]
 
 
-def test_authentication_stops_at_once(
-    server: emulator.Gce, launcher: GcpLauncher, spec: NodeSpec
-) -> None:
+def test_authentication_stops_at_once(server: Any, launcher: GcpLauncher, spec: NodeSpec) -> None:
     server.script.fail("instances.insert", "forbidden")
 
     with pytest.raises(AuthenticationFailed, match="forbidden") as error:
@@ -127,7 +124,7 @@ def test_authentication_stops_at_once(
 
 
 def test_an_insert_that_is_slow_is_waited_for(
-    server: emulator.Gce, launcher: GcpLauncher, spec: NodeSpec
+    server: Any, launcher: GcpLauncher, spec: NodeSpec
 ) -> None:
     server.script.delay("instances.insert", 0.3)
     server.script.fail("instances.insert", "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS", late=True)
@@ -137,9 +134,7 @@ def test_an_insert_that_is_slow_is_waited_for(
     assert server.left(**named(spec)) == []
 
 
-def test_a_firewall_that_lets_the_world_in_is_found(
-    server: emulator.Gce, launcher: GcpLauncher
-) -> None:
+def test_a_firewall_that_lets_the_world_in_is_found(server: Any, launcher: GcpLauncher) -> None:
     wide = {
         "name": "wide",
         "network": "https://x/projects/emulated/global/networks/default",

@@ -9,9 +9,9 @@ import pytest
 from tests.unit.launch_helpers import TAGS, settings_of, spec_in
 
 from headwater.infra.errors import InvalidLaunch
-from headwater.infra.launchers.aws import instance_request
-from headwater.infra.launchers.azure import card_body, machine_body
-from headwater.infra.launchers.gcp import instance_body
+from headwater.infra.launchers.wire.aws import instance_request
+from headwater.infra.launchers.wire.azure import card_body, machine_body
+from headwater.infra.launchers.wire.gcp import instance_body
 from headwater.infra.models import Cloud, Market
 
 ON_DEMAND = Market.ON_DEMAND

@@ -19,7 +19,7 @@ from headwater.infra.errors import (
 from headwater.infra.launchers import codes
 from headwater.infra.launchers.calls import Blame, Failure, launch_error
 from headwater.infra.launchers.codes import STATUSES, TABLES, Kind, kind_of
-from headwater.infra.launchers.gcp import operation_failure
+from headwater.infra.launchers.wire.gcp import operation_failure
 from headwater.infra.models import Cloud
 
 CAPACITY = {

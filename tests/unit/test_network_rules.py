@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from headwater.infra.errors import OpenNetwork
-from headwater.infra.launchers.aws import security_rules as of_aws
-from headwater.infra.launchers.azure import security_rules as of_azure
-from headwater.infra.launchers.gcp import firewall_rules as of_gcp
 from headwater.infra.launchers.network import IngressRule, openings, require_closed
+from headwater.infra.launchers.wire.aws import security_rules as of_aws
+from headwater.infra.launchers.wire.azure import security_rules as of_azure
+from headwater.infra.launchers.wire.gcp import firewall_rules as of_gcp
 
 WORLD = ("0.0.0.0/0",)
 BOTH = (8786, 8787)
