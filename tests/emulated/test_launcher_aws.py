@@ -150,6 +150,7 @@ def test_an_answer_that_is_lost_leaves_one_machine(
     assert launcher.list(named(spec)).leftovers == ()
 
 
+@pytest.mark.trial
 def test_half_of_all_calls_are_throttled_and_all_is_done(
     ec2: ScriptedEc2, launcher: AwsLauncher, spec: NodeSpec
 ) -> None:
@@ -241,6 +242,7 @@ def test_what_cannot_be_removed_is_told_with_its_price_and_its_command(
     assert f"aws ec2 delete-volume --volume-id {volume} --region us-east-1" in error.value.hint
 
 
+@pytest.mark.trial
 def test_a_machine_that_is_gone_does_not_keep_the_others(
     launcher: AwsLauncher, spec: NodeSpec, vpc: Vpc
 ) -> None:

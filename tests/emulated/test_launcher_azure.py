@@ -102,7 +102,7 @@ def test_what_outlived_its_machine_is_found_and_removed(
 def test_a_card_that_azure_keeps_for_a_while_goes_with_the_sweep(
     server: Any, launcher: AzureLauncher, spec: NodeSpec
 ) -> None:
-    server.script.fail("networkInterfaces.delete", "NicReservedForAnotherVm", times=3)
+    server.script.fail("networkInterfaces.delete", "NicReservedForAnotherVm")
     server.script.fail("virtualMachines.createOrUpdate", "SkuNotAvailable")
 
     with pytest.raises(NoCapacity):
