@@ -203,7 +203,13 @@ class CommitConflict(RunError):
 
 
 class LaunchError(HeadwaterError):
-    """A cloud did not give a machine, or did not take one back."""
+    """A cloud did not give a machine, or did not take one back.
+
+    Attributes:
+        may_have_made: Something may be there all the same: an answer was lost on the way.
+    """
+
+    may_have_made: bool = False
 
 
 class NoCapacity(LaunchError):

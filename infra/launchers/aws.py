@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Self, TypeVar
 
@@ -17,6 +18,7 @@ from headwater.infra.errors import (
     InvalidLaunch,
     LaunchError,
     MissingDependency,
+    NoCapacity,
 )
 from headwater.infra.launchers.base import (
     Inventory,
@@ -69,6 +71,9 @@ CONNECT_SECONDS = 10
 ANSWER_SECONDS = 60
 
 REGIONS_TOGETHER = 8
+
+UNLISTED_SECONDS = 60.0
+"""How long a machine that was just made may be missing from what EC2 lists."""
 
 IDS_TOGETHER = 100
 """Machines in one call."""
@@ -148,12 +153,20 @@ class AwsLauncher:
             made = patiently(call, _translate, self._create)["Instances"][0]
         except CallFailed as exc:
             more = more_quota(spec)
-            raise launch_error(exc.failure, spec, self._settings, blames=BLAMES, more=more) from exc
-        return node_of(made, spec.region)
+            raise launch_error(exc, spec, self._settings, blames=BLAMES, more=more) from exc
+        node = node_of(made, spec.region)
+        if node.state in (State.STOPPING, State.GONE):
+            raise NoCapacity(
+                f"{spec.name} was made in {spec.place}, and is {node.state} already",
+                hint="names are never used again; take another",
+            )
+        return node
 
     def describe(self, node: Node) -> Node:
         """See ``Launcher.describe``."""
         found = self._instances(node.region, [{"Name": "instance-id", "Values": [node.id]}])
+        if not found and _is_young(node.created):
+            return node
         return found[0] if found else replace(node, state=State.GONE)
 
     def list(self, tags: Mapping[str, str], *, region: str = "") -> Inventory:
@@ -351,24 +364,27 @@ class AwsLauncher:
         refusals: dict[str, Refusal] = {}
         for region, there in _by_region(leftovers).items():
             nodes = [one for one in there if one.kind == "instance"]
-            for ids in _batches([one.id for one in nodes]):
-                refusals |= self._terminate(region, ids)
+            for some in _batches(nodes):
+                refusals |= self._terminate(region, some)
             for one in there:
                 if one.kind != "instance":
                     refusals |= self._try(partial(self._delete_one, one), [one.id])
         return refusals
 
-    def _terminate(self, region: str, ids: Sequence[str]) -> dict[str, Refusal]:
+    def _terminate(self, region: str, nodes: Sequence[Leftover]) -> dict[str, Refusal]:
         client = self._client(region)
+        states = self._states(region, nodes)
         # Of many ids, one that is gone makes the whole call fail.
-        living = [
-            one.id
-            for one in self._instances(region, [{"Name": "instance-id", "Values": ids}])
-            if one.state not in (State.GONE, State.STOPPING)
-        ]
-        if not living:
-            return {}
-        return self._try(lambda: client.terminate_instances(InstanceIds=living), living)
+        living = [id_ for id_, state in states.items() if state not in (State.GONE, State.STOPPING)]
+        unseen = [one.id for one in nodes if one.id not in states and _is_young(one.created)]
+        refusals: dict[str, Refusal] = {}
+        for ids in ([living] if living else []) + [[id_] for id_ in unseen]:
+            refusals |= self._try(partial(client.terminate_instances, InstanceIds=ids), ids)
+        return refusals
+
+    def _states(self, region: str, nodes: Sequence[Leftover]) -> dict[str, State]:
+        filters = [{"Name": "instance-id", "Values": [one.id for one in nodes]}]
+        return {one.id: one.state for one in self._instances(region, filters)}
 
     def _delete_one(self, one: Leftover) -> object:
         client = self._client(one.region)
@@ -394,10 +410,11 @@ class AwsLauncher:
     def _present(self, leftovers: Sequence[Leftover]) -> Set[str]:
         here: set[str] = set()
         for region, there in _by_region(leftovers).items():
-            nodes = [one.id for one in there if one.kind == "instance"]
-            for ids in _batches(nodes):
-                found = self._instances(region, [{"Name": "instance-id", "Values": ids}])
-                here |= {one.id for one in found if one.state is not State.GONE}
+            nodes = [one for one in there if one.kind == "instance"]
+            for some in _batches(nodes):
+                states = self._states(region, some)
+                here |= {id_ for id_, state in states.items() if state is not State.GONE}
+                here |= {x.id for x in some if x.id not in states and _is_young(x.created)}
             if len(nodes) < len(there):
                 here |= self._loose_present(region, there)
         return here
@@ -485,5 +502,10 @@ def _by_region(leftovers: Iterable[Leftover]) -> dict[str, list[Leftover]]:
     return found
 
 
-def _batches(ids: Sequence[str]) -> list[Sequence[str]]:
-    return [ids[i : i + IDS_TOGETHER] for i in range(0, len(ids), IDS_TOGETHER)]
+def _batches(nodes: Sequence[Leftover]) -> list[Sequence[Leftover]]:
+    return [nodes[i : i + IDS_TOGETHER] for i in range(0, len(nodes), IDS_TOGETHER)]
+
+
+def _is_young(created: datetime | None) -> bool:
+    """Whether something was made so lately that EC2's lists may lack it."""
+    return created is not None and (datetime.now(UTC) - created).total_seconds() < UNLISTED_SECONDS

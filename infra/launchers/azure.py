@@ -150,7 +150,7 @@ class AzureLauncher:
             made = self._made_machine(spec.name, machine)
         except CallFailed as exc:
             error = launch_error(
-                exc.failure, spec, self._settings, blames=BLAMES, more=more_quota(spec.region)
+                exc, spec, self._settings, blames=BLAMES, more=more_quota(spec.region)
             )
             self._undo(spec, error)
             raise error from exc
@@ -245,10 +245,11 @@ class AzureLauncher:
             failure = translate(exc)
             if failure is None:
                 raise
-            raise CallFailed(failure) from exc
+            # It was accepted, so a machine that failed may be there.
+            raise CallFailed(failure, may_be_done=failure.kind is Kind.UNAVAILABLE) from exc
         if not poller.done():
             said = f"{name} is not there after {GRANT_SECONDS:.0f} s"
-            raise CallFailed(Failure(Cloud.AZURE, Kind.UNAVAILABLE, "", said))
+            raise CallFailed(Failure(Cloud.AZURE, Kind.UNAVAILABLE, "", said), may_be_done=True)
         shown: dict[str, Any] = made.as_dict()
         return shown
 
@@ -256,11 +257,15 @@ class AzureLauncher:
         """Remove what a refused launch has made: a machine that failed stays in Azure."""
         inventory = self.list({NODE: spec.name, CLUSTER: spec.tags.get(CLUSTER, "")})
         for unseen in inventory.unseen:
+            error.may_have_made = True
             error.add_note(f"what it had made could not be looked for: {unseen.reason}")
-        try:
-            self._remove(inventory.leftovers, UNDO)
-        except LeftBehind as left:
-            error.add_note(f"after it: {left.message}")
+        for is_free in (False, True):
+            some = [one for one in inventory.leftovers if (one.kind == "network card") is is_free]
+            try:
+                self._remove(some, UNDO)
+            except LeftBehind as left:
+                error.may_have_made |= not is_free
+                error.add_note(f"after it: {left.message}")
 
     @cached_property
     def _ssh_key(self) -> str:

@@ -73,11 +73,16 @@ class Failure:
 
 
 class CallFailed(Exception):
-    """A call failed for good; it never leaves the launchers."""
+    """A call failed for good; it never leaves the launchers.
 
-    def __init__(self, failure: Failure) -> None:
+    Attributes:
+        may_be_done: One of its tries may have been carried out: its answer did not come.
+    """
+
+    def __init__(self, failure: Failure, *, may_be_done: bool = False) -> None:
         super().__init__(f"{failure.code}: {failure.message}")
         self.failure = failure
+        self.may_be_done = may_be_done
 
 
 Translate = Callable[[Exception], Failure | None]
@@ -100,6 +105,7 @@ def patiently(
     """
     end = patience.clock() + patience.seconds
     attempt = 0
+    may_be_done = False
     while True:
         try:
             return call()
@@ -107,10 +113,11 @@ def patiently(
             failure = translate(exc)
             if failure is None:
                 raise
+            may_be_done |= failure.kind is Kind.UNAVAILABLE
             pause = patience.pause(attempt)
             is_last = patience.clock() + pause > end
             if failure.kind not in LATER | also or is_last:
-                raise CallFailed(failure) from exc
+                raise CallFailed(failure, may_be_done=may_be_done) from exc
         patience.wait(pause)
         attempt += 1
 
@@ -129,7 +136,7 @@ class Blame:
 
 
 def launch_error(
-    failure: Failure,
+    failed: CallFailed,
     spec: NodeSpec,
     settings: LaunchSettings,
     *,
@@ -142,28 +149,9 @@ def launch_error(
         blames: The first that fits names the line of the profile.
         more: How to ask this cloud for a greater quota.
     """
-    what = f"{spec.instance_type} ({spec.market}) in {spec.place}"
-    said = f"{failure.code}: {failure.message}" if failure.code else failure.message
-    match failure.kind:
-        case Kind.CAPACITY:
-            return NoCapacity(
-                f"no {what} is to be had ({said})",
-                hint="allow more regions, types or markets in the cluster profile, or try later",
-            )
-        case Kind.QUOTA:
-            return QuotaExceeded(
-                f"the account's quota in {spec.cloud} {spec.region} has no room for a {what}"
-                f" ({said})",
-                hint=f"allow another region, or ask for more: {more}",
-            )
-        case Kind.AUTHENTICATION | Kind.THROTTLED | Kind.UNAVAILABLE:
-            return call_error(failure, f"could not launch {what}")
-        case _:
-            line = _blamed(failure, blames)
-            at_fault = settings.line(line) if line else "what the message names"
-            return InvalidLaunch(
-                f"{failure.cloud} refuses to launch {what}: {said}", hint=f"mend {at_fault}"
-            )
+    error = _launch_error(failed.failure, spec, settings, blames, more)
+    error.may_have_made = failed.may_be_done
+    return error
 
 
 def call_error(failure: Failure, what: str) -> LaunchError:
@@ -193,6 +181,33 @@ LOGINS = {
     Cloud.AZURE: "log in anew (`az login`), and see that the account may manage the subscription",
 }
 """What helps where a cloud does not know who asks, or does not allow it."""
+
+
+def _launch_error(
+    failure: Failure, spec: NodeSpec, settings: LaunchSettings, blames: Sequence[Blame], more: str
+) -> LaunchError:
+    what = f"{spec.instance_type} ({spec.market}) in {spec.place}"
+    said = f"{failure.code}: {failure.message}" if failure.code else failure.message
+    match failure.kind:
+        case Kind.CAPACITY:
+            return NoCapacity(
+                f"no {what} is to be had ({said})",
+                hint="allow more regions, types or markets in the cluster profile, or try later",
+            )
+        case Kind.QUOTA:
+            return QuotaExceeded(
+                f"the account's quota in {spec.cloud} {spec.region} has no room for a {what}"
+                f" ({said})",
+                hint=f"allow another region, or ask for more: {more}",
+            )
+        case Kind.AUTHENTICATION | Kind.THROTTLED | Kind.UNAVAILABLE:
+            return call_error(failure, f"could not launch {what}")
+        case _:
+            line = _blamed(failure, blames)
+            at_fault = settings.line(line) if line else "what the message names"
+            return InvalidLaunch(
+                f"{failure.cloud} refuses to launch {what}: {said}", hint=f"mend {at_fault}"
+            )
 
 
 def _blamed(failure: Failure, blames: Sequence[Blame]) -> str:

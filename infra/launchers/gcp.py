@@ -146,11 +146,14 @@ class GcpLauncher:
             image = self._image(spec.image)
             body = instance_body(spec, self._settings, self._project, image)
             self._insert(spec, body)
+        except CallFailed as exc:
+            raise self._error(exc, spec) from exc
+        try:
             found = self._get(spec.zone, spec.name, self._create)
         except CallFailed as exc:
-            raise launch_error(
-                exc.failure, spec, self._settings, blames=BLAMES, more=more_quota(self._project)
-            ) from exc
+            error = self._error(exc, spec)
+            error.may_have_made = True
+            raise error from exc
         node = node_of(found)
         if node.tags.get(NODE) != spec.name or node.tags.get(CLUSTER) != spec.tags.get(CLUSTER):
             raise InvalidLaunch(
@@ -235,6 +238,10 @@ class GcpLauncher:
 
     # --- how a machine is made ------------------------------------------------------------------
 
+    def _error(self, failed: CallFailed, spec: NodeSpec) -> LaunchError:
+        more = more_quota(self._project)
+        return launch_error(failed, spec, self._settings, blames=BLAMES, more=more)
+
     def _insert(self, spec: NodeSpec, body: Mapping[str, Any]) -> None:
         """Ask for it, and wait until it is granted: a refusal may come in the operation."""
         client = self._client("InstancesClient")
@@ -261,7 +268,8 @@ class GcpLauncher:
         while operation.status != self._sdk.Operation.Status.DONE:
             if self._create.clock() > end:
                 said = f"{operation.name} is not done after {GRANT_SECONDS:.0f} s"
-                raise CallFailed(Failure(Cloud.GCP, Kind.UNAVAILABLE, "", said))
+                failure = Failure(Cloud.GCP, Kind.UNAVAILABLE, "", said)
+                raise CallFailed(failure, may_be_done=True)
             # It answers when the operation is done, or after two minutes.
             call = partial(
                 client.wait,
@@ -271,7 +279,10 @@ class GcpLauncher:
                 retry=None,
                 timeout=ANSWER_SECONDS * 3,
             )
-            operation = patiently(call, self._translate, self._create)
+            try:
+                operation = patiently(call, self._translate, self._create)
+            except CallFailed as exc:  # it was accepted, whatever is said of it now
+                raise CallFailed(exc.failure, may_be_done=True) from exc
         return operation
 
     def _image(self, name: str) -> str:

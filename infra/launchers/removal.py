@@ -179,8 +179,9 @@ def sweep(
 def launch(launcher: Launcher, spec: NodeSpec, intents: Intents) -> Node:
     """The machine of ``spec``, with its intent written down before and its outcome after.
 
-    Whatever fails on the way, an answer that was lost too, nothing of it is left; where that
-    cannot be made sure of, the intent stays open.
+    Where the cloud refuses it, nothing was made. Where an answer was lost or this process is
+    interrupted, what can be found is removed, and the intent stays open for ``recover``: lists of
+    a cloud may be some seconds behind.
 
     Raises:
         LaunchError: As ``Launcher.create``.
@@ -190,19 +191,19 @@ def launch(launcher: Launcher, spec: NodeSpec, intents: Intents) -> Node:
     try:
         node = launcher.create(spec)
         intents.created(spec, node)
-    except REFUSED as exc:
-        intents.failed(spec, str(exc))
-        raise
     except BaseException as exc:
-        # Nobody knows whether it was made: an answer may be lost, or this process interrupted.
-        sweep(launcher, {NODE: spec.name}, region=spec.region)
-        intents.failed(spec, str(exc))
+        if isinstance(exc, REFUSED) and not exc.may_have_made:
+            intents.failed(spec, str(exc))
+        else:
+            sweep(launcher, {NODE: spec.name}, region=spec.region)
         raise
     return node
 
 
 def recover(launcher: Launcher, intents: Intents) -> tuple[Leftover, ...]:
-    """What is left of machines whose end is not written down; it is removed.
+    """Remove what is left of machines whose end is not written down; returns what that was.
+
+    To be called when none of the cluster's machines is needed any more.
 
     Raises:
         LeftBehind: Something could not be removed.

@@ -14,6 +14,7 @@ from headwater.infra.launchers.base import Launcher, NodeSpec, State
 from headwater.infra.launchers.intents import Intents
 from headwater.infra.launchers.removal import launch, recover, sweep
 from headwater.infra.launchers.tags import CLUSTER, NODE, RUN, node_tags
+from headwater.infra.launchers.waiting import wait_running
 
 Refuse = Callable[[str, str], None]
 """Makes the next machine in a zone be refused with a code."""
@@ -36,7 +37,7 @@ class LauncherContract:
         assert [one.id for one in launcher.list(named(spec)).nodes] == [node.id]
 
     def test_a_machine_is_what_was_asked_for(self, launcher: Launcher, spec: NodeSpec) -> None:
-        node = launcher.describe(launcher.create(spec))
+        node = wait_running(launcher, launcher.create(spec))
 
         assert (node.name, node.cloud, node.region) == (spec.name, spec.cloud, spec.region)
         assert (node.instance_type, node.market) == (spec.instance_type, spec.market)

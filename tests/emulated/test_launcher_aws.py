@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.contract.launchers import LauncherContract, Refuse, another, named, tags_of
 from tests.emulators.s3 import REGION, Moto
-from tests.emulators.scripted_ec2 import LOST, ScriptedEc2, scripted_ec2
+from tests.emulators.scripted_ec2 import LOST, UNLISTED, ScriptedEc2, scripted_ec2
 from tests.emulators.vpc import ZONES, Vpc
 
 from headwater.infra.errors import (
@@ -19,7 +19,7 @@ from headwater.infra.errors import (
     LeftBehind,
 )
 from headwater.infra.launchers.aws import AwsLauncher
-from headwater.infra.launchers.base import LaunchSettings, NodeSpec
+from headwater.infra.launchers.base import LaunchSettings, NodeSpec, State
 from headwater.infra.launchers.calls import Patience
 from headwater.infra.launchers.intents import Intents
 from headwater.infra.launchers.network import openings
@@ -142,12 +142,28 @@ def test_an_answer_that_is_lost_leaves_one_machine(
     ec2.refuse("RunInstances", LOST, "InvalidParameterValue")
     intents = Intents(spec.tags["hw_cluster"], tmp_path)
 
-    with pytest.raises(InvalidLaunch):
+    with pytest.raises(InvalidLaunch) as error:
         launch(launcher, spec, intents)
-    intents.create(spec)
-    recover(launcher, intents)
 
+    assert error.value.may_have_made
     assert launcher.list(named(spec)).leftovers == ()
+    assert [one.name for one in intents.open()] == [spec.name]
+    assert recover(launcher, intents) == ()
+    assert intents.open() == ()
+
+
+def test_a_machine_that_is_not_listed_yet_is_neither_lost_nor_forgotten(
+    ec2: ScriptedEc2, launcher: AwsLauncher, spec: NodeSpec
+) -> None:
+    node = launcher.create(spec)
+    ec2.refuse("DescribeInstances", *[UNLISTED] * 3)
+
+    seen = launcher.describe(node)
+    launcher.destroy([launcher.leftover(node)])  # it asks twice before it sees anything
+
+    assert seen.state is State.PENDING
+    assert ec2.asked["TerminateInstances"] == 1
+    assert launcher.describe(node).state is State.GONE
 
 
 @pytest.mark.trial

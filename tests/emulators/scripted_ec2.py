@@ -20,7 +20,8 @@ class ScriptedEc2:
 
     Attributes:
         refusals: What is answered to the next calls of an action, in place of carrying them out:
-            codes, an empty one to let a call through, ``LOST`` to carry it out and lose the answer.
+            codes, an empty one to let a call through, ``LOST`` to carry it out and lose the answer,
+            ``UNLISTED`` to list no machine.
         asked: How often each action came.
     """
 
@@ -34,6 +35,9 @@ class ScriptedEc2:
 
 
 LOST = "lost"
+UNLISTED = "unlisted"
+
+NO_MACHINES = b"<DescribeInstancesResponse><reservationSet/></DescribeInstancesResponse>"
 
 STATUSES = {"RequestLimitExceeded": 503, "InternalError": 500, "InsufficientInstanceCapacity": 500}
 """HTTP status of a code; 400 of all others."""
@@ -49,6 +53,8 @@ def scripted_ec2(moto: Moto) -> Iterator[ScriptedEc2]:
             action = parse_qs(request.body.decode())["Action"][0]
             told.asked[action] += 1
             code = told.refusals[action].pop(0) if told.refusals.get(action) else ""
+            if code == UNLISTED:
+                return Answer(NO_MACHINES, 200, {"Content-Type": "text/xml"})
             if code and code != LOST:
                 return Answer(fault(code), STATUSES.get(code, 400), {"Content-Type": "text/xml"})
             done = _forwarded(moto.url, request)

@@ -68,6 +68,20 @@ def test_what_another_try_cannot_change_is_not_tried_again(code: str) -> None:
     assert clock.waits == []
 
 
+@pytest.mark.parametrize(
+    ("codes", "may_be_done"),
+    [
+        (["InternalError", "AuthFailure"], True),
+        (["RequestLimitExceeded", "AuthFailure"], False),
+        (["AuthFailure"], False),
+    ],
+)
+def test_a_try_that_may_have_been_carried_out_is_told(codes: list[str], may_be_done: bool) -> None:
+    with pytest.raises(CallFailed, match="AuthFailure") as error:
+        patiently(answering(*codes), translate, Clock().patience(60))
+    assert error.value.may_be_done is may_be_done
+
+
 def test_an_error_of_ours_is_not_taken_for_an_answer() -> None:
     def call() -> str:
         raise KeyError("a bug")

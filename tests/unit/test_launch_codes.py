@@ -17,7 +17,7 @@ from headwater.infra.errors import (
     Throttled,
 )
 from headwater.infra.launchers import codes
-from headwater.infra.launchers.calls import Blame, Failure, launch_error
+from headwater.infra.launchers.calls import Blame, CallFailed, Failure, launch_error
 from headwater.infra.launchers.codes import STATUSES, TABLES, Kind, kind_of
 from headwater.infra.launchers.wire.gcp import operation_failure
 from headwater.infra.models import Cloud
@@ -95,7 +95,11 @@ def error_of(
     failure = Failure.of(cloud, code, message, status)
     blames = (Blame(("/images/", "amiid", "imagenotfound"), f"image.{cloud}"),)
     return launch_error(
-        failure, spec_in(cloud), settings_of(cloud), blames=blames, more="the page of quotas"
+        CallFailed(failure),
+        spec_in(cloud),
+        settings_of(cloud),
+        blames=blames,
+        more="the page of quotas",
     )
 
 
