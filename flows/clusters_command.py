@@ -144,8 +144,12 @@ def _remove(
 
     with threads(max(1, len(launchers))) as pool:
         outcomes = list(pool.map(one, [x for x in launchers if x.cloud in clouds]))
+    faults = tuple(x for x in outcomes if isinstance(x, LeftBehind))
     removed = tuple(x for some in outcomes if not isinstance(some, LeftBehind) for x in some)
-    return removed, tuple(x for x in outcomes if isinstance(x, LeftBehind))
+    if faults:  # a part of what these clouds held may be gone all the same
+        there = {one.id for one in _look(launchers, due)[0]}
+        removed = tuple(x.leftover for x in held if x.leftover.id not in there)
+    return removed, faults
 
 
 def _is_wanted(held: Sequence[Held], now: datetime, console: Console) -> bool:

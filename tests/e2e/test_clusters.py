@@ -108,12 +108,14 @@ def test_list_and_reap_need_nothing_but_credentials(
 
 def test_a_clean_up_that_cannot_finish_is_loud(ec2: ScriptedEc2, vpc: Vpc, cluster: str) -> None:
     volume = vpc.leave_volume(tags_of(f"{cluster}-w0", cluster), gib=730)
+    card = vpc.leave_card(tags_of(f"{cluster}-w0", cluster))
     ec2.refuse("DeleteVolume", "OperationNotPermitted")
 
     done = headwater("clusters", "reap", *HERE, "--cluster", cluster, "--yes", "--json")
 
     assert done.exit_code == 1
-    assert json.loads(done.stdout)["status"] == "failed"
+    told = json.loads(done.stdout)
+    assert (told["status"], told["removed"]) == ("failed", [card])
     # 730 GiB at $0.08 a month of 730 hours.
     assert "1 thing is still there, and costs $0.080 an hour" in done.stderr
     assert f"aws ec2 delete-volume --volume-id {volume} --region {REGION}" in done.stderr
