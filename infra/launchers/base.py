@@ -238,8 +238,10 @@ class Launcher(Protocol):
     def create(self, spec: NodeSpec) -> Node:
         """The machine of ``spec``, made now or by an earlier call with the same one.
 
-        Returns when the cloud has granted it, which may be before it runs. A call that fails
-        leaves nothing that its cloud has told of.
+        Returns when the cloud has granted it, which may be before it runs. A call that is refused
+        leaves nothing that costs money: what it had made is removed, but for a network card that
+        Azure keeps reserved for some minutes. An error whose ``may_have_made`` is set may leave
+        more; ``removal.launch`` sees to that.
 
         Raises:
             NoCapacity: Another place may have what this one has not.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from headwater.infra.errors import (
@@ -56,6 +56,8 @@ def remove_all(
 ) -> None:
     """Delete ``leftovers``, and wait until all are gone.
 
+    What holds others is asked for first, the others in the rounds after it, gone or not.
+
     Args:
         delete: Asks the cloud for it; returns what it refuses, by id.
         present: Ids of those that the cloud still holds.
@@ -72,7 +74,7 @@ def remove_all(
         try:
             if attempt % ASK_AGAIN_ROUNDS == 0:
                 accepted.clear()  # what it agreed to delete it may have failed to delete
-            asked = [one for one in _first_kind(left.values()) if one.id not in accepted]
+            asked = [one for one in _in_turn(left.values(), attempt) if one.id not in accepted]
             refusals = delete(asked) if asked else {}
             accepted.update(one.id for one in asked if one.id not in refusals)
             for id_, refusal in refusals.items():
@@ -107,12 +109,6 @@ def delete_each(
         for one, refusal in zip(leftovers, refusals, strict=True)
         if refusal is not None
     }
-
-
-def _first_kind(left: Iterable[Leftover]) -> list[Leftover]:
-    """Those that hold the others."""
-    ranked = sorted(left, key=lambda one: ORDER[one.kind])
-    return [one for one in ranked if one.kind == ranked[0].kind]
 
 
 def left_behind(leftovers: Sequence[Leftover], reasons: Mapping[str, str]) -> LeftBehind:
@@ -214,3 +210,9 @@ def recover(launcher: Launcher, intents: Intents) -> tuple[Leftover, ...]:
             removed += sweep(launcher, {NODE: intent.name}, region=intent.region)
             intents.destroyed(intent.token)
     return tuple(removed)
+
+
+def _in_turn(left: Collection[Leftover], attempt: int) -> list[Leftover]:
+    """Those whose turn has come: with each attempt one kind more, in their order."""
+    kinds = sorted({one.kind for one in left}, key=ORDER.__getitem__)
+    return [one for one in left if one.kind in kinds[: attempt + 1]]

@@ -151,7 +151,26 @@ def test_machines_go_before_what_they_hold() -> None:
     things = [disk("d"), disk("nic", kind="network card"), disk("vm", kind="instance")]
     remove_all(things, delete, lambda _: set(here), Clock().patience(60))
 
-    assert asked == [["vm"], ["nic"], ["d"]]
+    assert asked == [["vm"], ["d", "nic"]]
+
+
+def test_a_machine_that_does_not_go_does_not_keep_what_is_not_its_own() -> None:
+    asked: list[list[str]] = []
+    here = {"vm", "d"}
+
+    def delete(some):
+        asked.append([one.id for one in some])
+        here.discard("d" if "d" in asked[-1] else "")
+        return {}
+
+    with pytest.raises(LeftBehind, match=r"^1 thing is still there.*instance vm"):
+        remove_all(
+            [disk("d"), disk("vm", kind="instance")],
+            delete,
+            lambda _: set(here),
+            Clock().patience(60),
+        )
+    assert asked[:2] == [["vm"], ["d"]]
 
 
 def test_what_does_not_go_is_told_with_price_reason_and_command() -> None:
