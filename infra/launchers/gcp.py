@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
@@ -119,6 +120,7 @@ class GcpLauncher:
                 hint=f"give it in {settings.line('network.gcp.project')}, or in"
                 " GOOGLE_CLOUD_PROJECT",
             )
+        self._lock = threading.Lock()
         self._clients: dict[str, Any] = {}
         self._images: dict[str, str] = {}
 
@@ -394,12 +396,13 @@ class GcpLauncher:
             raise call_error(exc.failure, what) from exc
 
     def _client(self, name: str) -> Any:
-        if name not in self._clients:
-            options = {"api_endpoint": self._endpoint} if self._endpoint else None
-            self._clients[name] = getattr(self._sdk, name)(
-                credentials=self._credentials, client_options=options
-            )
-        return self._clients[name]
+        with self._lock:  # of two that are made at once, one would never be closed
+            if name not in self._clients:
+                options = {"api_endpoint": self._endpoint} if self._endpoint else None
+                self._clients[name] = getattr(self._sdk, name)(
+                    credentials=self._credentials, client_options=options
+                )
+            return self._clients[name]
 
     def _translate(self, exc: Exception) -> Failure | None:
         return translate(exc)
