@@ -25,6 +25,15 @@
     │   ├── WorkerLost        a part's worker died, again and again
     │   ├── MemoryExhausted   the parts in this process would have taken all memory
     │   └── CommitConflict    other writers kept winning
+    ├── LaunchError           a cloud did not give a machine, or not take one back
+    │   ├── NoCapacity        nothing of this type is free in this place
+    │   ├── QuotaExceeded     this account may not have so many in this region
+    │   ├── AuthenticationFailed  no credentials, expired ones, or not the right ones
+    │   ├── InvalidLaunch     what was asked for cannot be launched anywhere
+    │   ├── OpenNetwork       a rule of the network lets the whole world in
+    │   ├── Throttled         the cloud asked to slow down for longer than is waited
+    │   ├── CloudUnavailable  the cloud did not answer, or failed itself
+    │   └── LeftBehind        what was started could not be removed, and costs money
     ├── PriceListFailed       a cloud's prices could not be read whole
     └── MissingDependency     a package or device that the request needs is not there
 
@@ -191,6 +200,52 @@ class MemoryExhausted(RunError):
 
 class CommitConflict(RunError):
     """Other writers kept winning the race for the next version."""
+
+
+class LaunchError(HeadwaterError):
+    """A cloud did not give a machine, or did not take one back."""
+
+
+class NoCapacity(LaunchError):
+    """Nothing of this type is free in this place; the next zone or market may have some."""
+
+    retry: ClassVar[Retry] = "elsewhere"
+
+
+class QuotaExceeded(LaunchError):
+    """This account may not have so many in this region; another region has a quota of its own."""
+
+    retry: ClassVar[Retry] = "elsewhere"
+
+
+class AuthenticationFailed(LaunchError):
+    """No credentials were found, they have expired, or they do not allow the call."""
+
+
+class InvalidLaunch(LaunchError):
+    """What was asked for cannot be launched: no other place or time would help."""
+
+
+class OpenNetwork(InvalidLaunch):
+    """A rule of the network lets the whole world reach the scheduler or its dashboard."""
+
+
+class Throttled(LaunchError):
+    """The cloud asked to slow down for longer than is waited."""
+
+    retry: ClassVar[Retry] = "later"
+
+
+class CloudUnavailable(LaunchError):
+    """The cloud did not answer in time, or failed itself."""
+
+    retry: ClassVar[Retry] = "later"
+
+
+class LeftBehind(LaunchError):
+    """What was started could not be removed, and costs money until it is."""
+
+    retry: ClassVar[Retry] = "later"
 
 
 class PriceListFailed(HeadwaterError):

@@ -67,9 +67,7 @@ def require_no_secrets(table: Mapping[str, object], where: str) -> None:
     """
     for key, value in _leaves(table, ""):
         kind = _named_secret(key) if value not in ("", False, None) else ""
-        found = kind or next(
-            (name for name, shape in _SHAPES.items() if shape.search(str(value))), ""
-        )
+        found = kind or secret_shape(str(value))
         if found:
             raise InvalidRequest(
                 f"{where}: {key} looks like {found}, and files like this one hold no secret",
@@ -77,6 +75,16 @@ def require_no_secrets(table: Mapping[str, object], where: str) -> None:
                 " get their rights from the identity that [identity] names, you from your cloud's"
                 " own login",
             )
+
+
+def secret_shape(text: str) -> str:
+    """What ``text`` looks like, where that is a secret; else an empty text.
+
+    Example:
+        >>> secret_shape("postgres://me:pa55@host/db"), secret_shape("s3://lake/in")
+        ('a password in an address', '')
+    """
+    return next((name for name, shape in _SHAPES.items() if shape.search(text)), "")
 
 
 def _leaves(value: object, key: str) -> Iterator[tuple[str, object]]:
