@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from distributed.core import Status
 from distributed.deploy.spec import ProcessInterface
 
+from headwater.infra.clusters.blueprint import Blueprint
 from headwater.infra.errors import LaunchError, NotFound
-from headwater.infra.launchers.base import Node, Role, State
+from headwater.infra.launchers.base import Launcher, Node, Role, State
 from headwater.infra.node.roles import SCHEDULER_PORT
 from headwater.infra.storage.filesystems import open_filesystem
-
-if TYPE_CHECKING:
-    from headwater.infra.clusters.remote import GPUCluster
 
 BOOT_SECONDS = 900.0
 """From the cloud's grant to a node that serves: a large container comes over the network first."""
@@ -26,6 +24,21 @@ LOOK_SECONDS = 1.0
 CONNECT_SECONDS = 2.0
 
 ALIVE = (State.PENDING, State.RUNNING)
+
+
+class Holder(Protocol):
+    """The cluster that a node is of."""
+
+    blueprint: Blueprint
+    launcher: Launcher
+
+    def launch(self, name: str, role: Role, scheduler: str) -> Node:
+        """A machine of that name."""
+        ...
+
+    def destroy(self, node: Node) -> None:
+        """End ``node``."""
+        ...
 
 
 class Machine(ProcessInterface):
@@ -42,7 +55,7 @@ class Machine(ProcessInterface):
     role: Role
 
     def __init__(
-        self, scheduler: str | None = None, *, cluster: GPUCluster, name: str | None = None
+        self, scheduler: str | None = None, *, cluster: Holder, name: str | None = None
     ) -> None:
         super().__init__(scheduler=scheduler, name=name)
         self.cluster = cluster
@@ -64,7 +77,9 @@ class Machine(ProcessInterface):
         await super().close()
 
     async def _launch(self) -> Node:
-        node = await asyncio.to_thread(self.cluster.launch, self)
+        node = await asyncio.to_thread(
+            self.cluster.launch, self.name, self.role, self.scheduler_address
+        )
         self.node, self.granted = node, time.monotonic()
         return node
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from distributed import Security
 from distributed.core import Status
@@ -27,7 +27,7 @@ from headwater.infra.clusters.machines import (
 )
 from headwater.infra.clusters.walk import Walk
 from headwater.infra.errors import HeadwaterError, LaunchError, RunError
-from headwater.infra.launchers.base import Launcher, Node, NodeSpec
+from headwater.infra.launchers.base import Launcher, Node, NodeSpec, Role
 from headwater.infra.launchers.intents import Intents
 from headwater.infra.launchers.removal import launch, sweep
 from headwater.infra.launchers.tags import CLUSTER, node_tags
@@ -36,6 +36,9 @@ from headwater.infra.node.checks import installed
 from headwater.infra.node.orders import Orders, Tls, write_orders
 from headwater.infra.node.user_data import user_data
 from headwater.infra.storage.filesystems import open_filesystem
+
+if TYPE_CHECKING:
+    from tornado.ioloop import IOLoop
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +107,10 @@ class GPUCluster(SpecCluster):
             asynchronous=asynchronous,
         )
 
+    def __enter__(self) -> Self:
+        super().__enter__()
+        return self
+
     @property
     def tries(self) -> tuple[LaunchTry, ...]:
         """Every try to have a machine, in the order in which they ended."""
@@ -155,8 +162,7 @@ class GPUCluster(SpecCluster):
         if self.status not in (Status.closing, Status.closed):
             while len(self.worker_spec) < nodes:
                 self.worker_spec |= self.new_worker_spec()
-        assert self.loop is not None  # from the start of the cluster on
-        self.loop.add_callback(self._correct_state)
+        cast("IOLoop", self.loop).add_callback(self._correct_state)
         return NoOpAwaitable() if self.asynchronous else None
 
     scale_up = scale
@@ -171,19 +177,20 @@ class GPUCluster(SpecCluster):
         whole = {"worker_key": lambda worker: _node_of(worker.name)}
         return super().adapt(*args, **{**slow, **whole, **given})
 
-    def launch(self, machine: Machine) -> Node:
-        """A machine for ``machine``, in the first of its places that has one.
+    def launch(self, name: str, role: Role, scheduler: str) -> Node:
+        """A machine of that name, in the first of its places that has one.
 
+        Args:
+            scheduler: Its address; empty for the scheduler itself.
         Raises:
-            LaunchError: None has.
+            LaunchError: No place has.
         """
-        plan = self.blueprint
-        is_worker = machine.role == "worker"
+        places = self.blueprint.workers if role == "worker" else self.blueprint.scheduler
 
         def launch_in(place: Place) -> Node:
-            return launch(self.launcher, self._spec(machine, place), self._intents)
+            return launch(self.launcher, self._spec(name, role, scheduler, place), self._intents)
 
-        return self._walk.launch(launch_in, plan.workers if is_worker else plan.scheduler)
+        return self._walk.launch(launch_in, places)
 
     def destroy(self, node: Node) -> None:
         """End ``node``; what is gone already is no error.
@@ -193,12 +200,11 @@ class GPUCluster(SpecCluster):
         """
         self.launcher.destroy([self.launcher.leftover(node)])
 
-    def _spec(self, machine: Machine, place: Place) -> NodeSpec:
+    def _spec(self, name: str, role: Role, scheduler: str, place: Place) -> NodeSpec:
         plan = self.blueprint
-        is_worker = machine.role == "worker"
         return NodeSpec(
-            name=machine.name,
-            role=machine.role,
+            name=name,
+            role=role,
             cloud=plan.cloud,
             region=place.region,
             zone=place.zone,
@@ -207,18 +213,18 @@ class GPUCluster(SpecCluster):
             user_data=user_data(
                 plan.folder,
                 cloud=plan.cloud,
-                name=machine.name,
+                name=name,
                 image=plan.container,
                 most_minutes=plan.most_minutes,
-                scheduler=machine.scheduler_address,
-                gpus=plan.settings.gpus if is_worker else 0,
+                scheduler=scheduler,
+                gpus=plan.settings.gpus if role == "worker" else 0,
             ),
             tags=node_tags(
                 run=plan.run,
                 cluster=plan.cluster,
                 owner=plan.owner,
-                role=machine.role,
-                node=machine.name,
+                role=role,
+                node=name,
                 expires=self._lease_until,
                 profile_tags=plan.tags,
             ),

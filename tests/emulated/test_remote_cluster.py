@@ -162,5 +162,3 @@ def test_nodes_that_never_serve_are_given_up(machines: Machines, blueprint: Blue
         cluster.wait_until_ready(1, WAIT_SECONDS)
 
     assert machines.running() == []
-
-
