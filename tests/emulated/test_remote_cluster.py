@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from distributed import Client
 from tests.emulators.answers import recorded
@@ -38,12 +41,16 @@ def machines(moto: Moto, tmp_path: Path) -> Iterator[Machines]:
 
 @pytest.fixture
 def blueprint(moto: Moto, tmp_path: Path) -> Blueprint:
+    return blueprint_in(f"s3://{moto.new_bucket()}/clusters/hw1", tmp_path)
+
+
+def blueprint_in(folder: str, tmp_path: Path) -> Blueprint:
     return Blueprint(
         cluster="hw1",
         run="r1",
         owner="tests",
         cloud=Cloud.AWS,
-        folder=Uri.parse(f"s3://{moto.new_bucket()}/clusters/hw1"),
+        folder=Uri.parse(folder),
         container="headwater:1",
         scheduler=(SMALL,),
         workers=ZONES,
@@ -162,3 +169,46 @@ def test_nodes_that_never_serve_are_given_up(machines: Machines, blueprint: Blue
         cluster.wait_until_ready(1, WAIT_SECONDS)
 
     assert machines.running() == []
+
+
+HOLDER = """
+import sys, time
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from tests.emulated.test_remote_cluster import blueprint_in, cluster_of
+from tests.emulators.answers import recorded
+from tests.emulators.machines import Machines
+
+folder, logs = sys.argv[1], Path(sys.argv[2])
+blueprint = replace(blueprint_in(folder, logs), lease=timedelta(seconds=20), lost_seconds=20)
+with recorded() as metadata, cluster_of(Machines(logs, metadata), blueprint, 1) as (_, client):
+    print("ready", flush=True)
+    client.submit(time.sleep, 600).result()
+"""
+
+
+@pytest.mark.trial
+def test_nodes_whose_holder_was_killed_end_with_their_lease(moto: Moto, tmp_path: Path) -> None:
+    folder = f"s3://{moto.new_bucket()}/clusters/hw1"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, folder, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "ready\n"
+
+    holder.kill()
+    holder.communicate(timeout=10)
+    killed = time.monotonic()
+    while nodes_of(folder):
+        assert time.monotonic() - killed < 90, nodes_of(folder)
+        time.sleep(0.5)
+
+    said = {name: (tmp_path / f"{name}.log").read_text() for name in ("hw1-s", "hw1-w1")}
+    assert all("ends: " in log for log in said.values()), said
+
+
+def nodes_of(folder: str) -> list[list[str]]:
+    """Command lines of all nodes of that cluster that still run."""
+    lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+    return [line for line in lines if folder in line and "-c" not in line]
