@@ -44,6 +44,14 @@ profiles_app = typer.Typer(
 app.add_typer(profiles_app, name="profiles")
 policies_app = typer.Typer(help="What is allowed.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(policies_app, name="policies")
+clusters_app = typer.Typer(
+    help="What is alive in the clouds.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(clusters_app, name="clusters")
+network_app = typer.Typer(
+    help="Networks that clusters are put in.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(network_app, name="network")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the whole trace of an error.")]
@@ -81,6 +89,16 @@ Expansion = Annotated[
 Profile = Annotated[
     str, typer.Option("--profile", metavar="NAME", help="Cluster profile: where it runs.")
 ]
+Clouds = Annotated[
+    list[Cloud] | None,
+    typer.Option("--cloud", help="In this cloud; may be repeated. [default: all with credentials]"),
+]
+Regions = Annotated[
+    list[str] | None,
+    typer.Option("--region", metavar="NAME", help="Of AWS: in this region; may be repeated."),
+]
+OfRun = Annotated[str, typer.Option("--run", metavar="NAME", help="Of this run.")]
+OfCluster = Annotated[str, typer.Option("--cluster", metavar="NAME", help="Of this cluster.")]
 Version = Annotated[
     int | None, typer.Option("--version", min=0, help="This version, not the last.")
 ]
@@ -588,6 +606,76 @@ def policies_show(profile: Profile = "local", json: Json = False, debug: Debug =
     console = Console(json, debug)
     with console.reporting():
         show_rules(profile, console)
+
+
+@clusters_app.command("list")
+def clusters_list(
+    cloud: Clouds = None,
+    region: Regions = None,
+    run: OfRun = "",
+    cluster: OfCluster = "",
+    profile: Profile = "local",
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """All that Headwater holds in the clouds: its age, run, lease and price."""
+    from headwater.flows.console import Console
+
+    console = Console(json, debug)
+    with console.reporting():
+        from headwater.flows.clusters_command import Asked, list_clusters
+
+        asked = Asked(profile, tuple(cloud or ()), tuple(region or ()), run, cluster)
+        list_clusters(asked, console)
+
+
+@clusters_app.command("reap")
+def clusters_reap(
+    cloud: Clouds = None,
+    region: Regions = None,
+    run: OfRun = "",
+    cluster: OfCluster = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it, and do not ask.")] = False,
+    profile: Profile = "local",
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Remove what is past its lease, or all of one run or cluster; needs no record of this machine.
+
+    Without --yes it asks, and where nobody can be asked it only tells.
+    """
+    from headwater.flows.console import Console
+
+    console = Console(json, debug)
+    with console.reporting():
+        from headwater.flows.clusters_command import Asked, reap
+
+        asked = Asked(profile, tuple(cloud or ()), tuple(region or ()), run, cluster)
+        reap(asked, console, yes=yes)
+
+
+@network_app.command("check")
+def network_check(
+    profile: Annotated[
+        str, typer.Option("--profile", metavar="NAME", help="Cluster profile that names networks.")
+    ],
+    cloud: Annotated[
+        list[Cloud] | None, typer.Option("--cloud", help="Of this cloud; may be repeated.")
+    ] = None,
+    region: Annotated[
+        str, typer.Option("--region", metavar="NAME", help="Look in this region alone.")
+    ] = "",
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Whether a rule lets the whole world reach a scheduler or its dashboard; exit 2 if so."""
+    from headwater.flows.console import Console
+
+    console = Console(json, debug)
+    with console.reporting():
+        from headwater.flows.network_command import check_networks
+
+        check_networks(profile, tuple(cloud or ()), region, console)
 
 
 @app.command()

@@ -9,11 +9,16 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-import boto3
 from botocore import exceptions as boto
 from botocore.config import Config
+from botocore.parsers import ResponseParserError
 
-from headwater.infra.errors import AuthenticationFailed, InvalidLaunch, LaunchError
+from headwater.infra.errors import (
+    AuthenticationFailed,
+    InvalidLaunch,
+    LaunchError,
+    MissingDependency,
+)
 from headwater.infra.launchers.base import (
     Inventory,
     LaunchSettings,
@@ -49,6 +54,8 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
 
 Result = TypeVar("Result")
+
+INSTALL = "pip install 'headwater[aws]'"
 
 HOME_REGION = "us-east-1"
 """Asked for the list of regions, where none is set."""
@@ -104,6 +111,7 @@ class AwsLauncher:
         settings: What the cluster profile says of AWS.
         regions: Where ``list`` looks; empty is every region of the account.
     Raises:
+        MissingDependency: Amazon's SDK is not installed.
         AuthenticationFailed: There are no credentials.
     """
 
@@ -125,6 +133,10 @@ class AwsLauncher:
         self._clients: dict[str, EC2Client] = {}
         self._devices: dict[tuple[str, str], str] = {}
         self._places: dict[str, Mapping[str, str]] = {}
+        try:
+            import boto3
+        except ImportError as exc:  # botocore comes with s3fs, boto3 does not
+            raise MissingDependency("aws: boto3 is not installed", hint=INSTALL) from exc
         try:
             self._session = boto3.Session()
             has_credentials = self._session.get_credentials() is not None
@@ -213,19 +225,27 @@ class AwsLauncher:
         """See ``Launcher.ingress_rules``."""
         ids = list(self._settings.network.get("security_groups", ()))
         self._require_named("security_groups", ids)
-        client = self._client(region)
-        groups = self._ask(
-            lambda: client.describe_security_groups(Filters=[{"Name": "group-id", "Values": ids}])[
-                "SecurityGroups"
-            ],
-            f"could not read the security groups in {region}",
-        )
-        if not groups:
+        regions = (region,) if region else self._regions or self._every_region()
+        with threads(min(REGIONS_TOGETHER, len(regions))) as pool:
+            found = list(pool.map(partial(self._rules_of, ids), regions))
+        if all(rules is None for rules in found):
+            where = region or f"any of {len(regions)} regions"
             raise InvalidLaunch(
-                f"none of the security groups {', '.join(ids)} is in aws {region}",
+                f"none of the security groups {', '.join(ids)} is in aws {where}",
                 hint=f"mend {self._settings.line('network.aws.security_groups')}",
             )
-        return tuple(rule for group in groups for rule in security_rules(group, region))
+        return tuple(rule for rules in found for rule in rules or ())
+
+    def _rules_of(self, ids: Sequence[str], region: str) -> Sequence[IngressRule] | None:
+        """The rules of those groups that are in the region; ``None`` where none is."""
+        client = self._client(region)
+        filters: Any = [{"Name": "group-id", "Values": ids}]
+        groups = self._ask(
+            lambda: client.describe_security_groups(Filters=filters)["SecurityGroups"],
+            f"could not read the security groups in {region}",
+        )
+        rules = [rule for group in groups for rule in security_rules(group, region)]
+        return rules if groups else None
 
     # --- what a machine needs before it can be made ---------------------------------------------
 
@@ -585,7 +605,7 @@ def _translate(exc: Exception) -> Failure | None:
             | boto.ProfileNotFound()
         ):
             return Failure(Cloud.AWS, Kind.AUTHENTICATION, "", str(exc))
-        case boto.HTTPClientError() | boto.ConnectionError():
+        case boto.HTTPClientError() | boto.ConnectionError() | ResponseParserError():
             return Failure(Cloud.AWS, Kind.UNAVAILABLE, "", str(exc))
         case boto.ParamValidationError() | boto.NoRegionError() | boto.InvalidRegionError():
             return Failure(Cloud.AWS, Kind.INVALID, "", str(exc))

@@ -282,6 +282,8 @@ class Launcher(Protocol):
     def ingress_rules(self, region: str) -> tuple[IngressRule, ...]:
         """The rules that let somebody reach the machines of this profile in ``region``.
 
+        Args:
+            region: Empty is wherever this launcher looks.
         Raises:
             InvalidLaunch: The profile names no network, or one that is not there.
         """

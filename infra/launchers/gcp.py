@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
@@ -84,7 +85,7 @@ STATES = {
 }
 
 BLAMES = (
-    Blame(("/images/", "sourceimage", "resource.images"), "image.gcp"),
+    Blame(("images/", "sourceimage", "resource.images"), "image.gcp"),
     Blame(("subnetwork",), "network.gcp.subnetwork"),
     Blame(("network",), "network.gcp.network"),
     Blame(("serviceaccount", "service account", "service_account"), "identity.gcp"),
@@ -100,6 +101,9 @@ COLLECTIONS: dict[LeftoverKind, str] = {
 TYPES: dict[LeftoverKind, str] = {"instance": "Instance", "disk": "Disk", "address": "Address"}
 LOOSE: tuple[LeftoverKind, ...] = ("disk", "address")
 """What may outlive its machine; a network card is a part of it here."""
+
+_CALL = re.compile(r"^[A-Z]+ https?://\S+: ")
+"""What Google's SDK puts before a message."""
 
 
 class GcpLauncher:
@@ -548,7 +552,7 @@ def translate(exc: Exception) -> Failure | None:
             errors = [one for one in exc.errors or () if isinstance(one, dict)]
             code = str(errors[0].get("reason", "")) if errors else str(exc.reason or "")
             status = exc.code if isinstance(exc.code, int) else None
-            return Failure.of(Cloud.GCP, code, str(exc.message), status)
+            return Failure.of(Cloud.GCP, code, _CALL.sub("", str(exc.message)), status)
         case auth.TransportError() | http.ConnectionError() | http.Timeout() | api.RetryError():
             return Failure(Cloud.GCP, Kind.UNAVAILABLE, "", str(exc))
         case auth.GoogleAuthError():

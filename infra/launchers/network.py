@@ -26,7 +26,7 @@ TCP = frozenset({"tcp", "6", "-1", "all", "*", "any"})
 WIDEST_PREFIX = {4: 8, 6: 16}
 """A shorter prefix holds addresses of strangers: half of the world is the world."""
 
-LOCAL_6 = ipaddress.ip_network("fc00::/7")
+LOCAL_6 = ipaddress.IPv6Network("fc00::/7")
 """All local addresses of IPv6: wide, and nobody's outside."""
 
 MAX_PORT = 65535
@@ -155,5 +155,6 @@ def _families(source: str) -> frozenset[int]:
         network = ipaddress.ip_network(source, strict=False)
     except ValueError:  # a group, a tag of a service: not the world
         return frozenset()
-    is_wide = network.prefixlen < WIDEST_PREFIX[network.version]
-    return frozenset({network.version} if is_wide and network != LOCAL_6 else ())
+    is_local = isinstance(network, ipaddress.IPv6Network) and network.subnet_of(LOCAL_6)
+    is_wide = network.prefixlen < WIDEST_PREFIX[network.version] and not is_local
+    return frozenset({network.version} if is_wide else ())

@@ -13,7 +13,7 @@ from headwater.infra.errors import (
     NoCapacity,
     QuotaExceeded,
 )
-from headwater.infra.launchers.base import Inventory, Launcher, Leftover, Node, NodeSpec
+from headwater.infra.launchers.base import Launcher, Leftover, Node, NodeSpec
 from headwater.infra.launchers.calls import DELETE, Patience
 from headwater.infra.launchers.intents import Intents
 from headwater.infra.launchers.prices import said_price, usd_per_hour
@@ -130,48 +130,50 @@ def left_behind(leftovers: Sequence[Leftover], reasons: Mapping[str, str]) -> Le
         for one, price in zip(leftovers, prices, strict=True)
     ]
     things = "1 thing is" if len(leftovers) == 1 else f"{len(leftovers)} things are"
+    costs = "costs" if len(leftovers) == 1 else "cost"
     commands = "".join(f"\n       {one.command}" for one in leftovers)
     unpriced = " and what has no price here" if len(known) < len(prices) else ""
     return LeftBehind(
-        f"{things} still there, and cost ${sum(known):.3f} an hour{unpriced}: {'; '.join(said)}",
+        f"{things} still there, and {costs} ${sum(known):.3f} an hour{unpriced}: {'; '.join(said)}",
         hint=f"remove them yourself:{commands}",
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Swept:
-    """What a sweep found and removed."""
-
-    removed: tuple[Leftover, ...]
-
-
-def sweep(launcher: Launcher, tags: Mapping[str, str], *, region: str = "") -> Swept:
-    """Remove all that carries ``tags``, until a look finds nothing more.
+def sweep(
+    launcher: Launcher,
+    tags: Mapping[str, str],
+    *,
+    region: str = "",
+    select: Callable[[Leftover], bool] = lambda _: True,
+) -> tuple[Leftover, ...]:
+    """Remove all that carries ``tags``, until a look finds nothing more; returns what it was.
 
     Args:
         region: Look there alone; empty is wherever the launcher looks.
+        select: Whether something with the tags may go.
     Raises:
         LeftBehind: Something is still there, or a part of the cloud could not be looked at.
     """
     removed: dict[str, Leftover] = {}
-    inventory = Inventory(())
     for _ in range(SWEEPS):
         inventory = launcher.list(tags, region=region)
-        if not inventory.leftovers:
+        found = [one for one in inventory.leftovers if select(one)]
+        if not found:
             break
-        launcher.destroy(inventory.leftovers)
-        removed |= {one.id: one for one in inventory.leftovers}
+        launcher.destroy(found)
+        removed |= {one.id: one for one in found}
     else:
         inventory = launcher.list(tags, region=region)
-    if inventory.leftovers:
-        raise left_behind(inventory.leftovers, {})
+        found = [one for one in inventory.leftovers if select(one)]
+    if found:
+        raise left_behind(found, {})
     if inventory.unseen:
         places = "; ".join(f"{one.place}: {one.reason}" for one in inventory.unseen)
         raise LeftBehind(
             f"something may be left where nobody could look ({places})",
             hint=inventory.unseen[0].hint or "run `headwater clusters list` when that works again",
         )
-    return Swept(tuple(removed.values()))
+    return tuple(removed.values())
 
 
 def launch(launcher: Launcher, spec: NodeSpec, intents: Intents) -> Node:
@@ -208,6 +210,6 @@ def recover(launcher: Launcher, intents: Intents) -> tuple[Leftover, ...]:
     removed: list[Leftover] = []
     for intent in intents.open():
         if intent.cloud is launcher.cloud:
-            removed += sweep(launcher, {NODE: intent.name}, region=intent.region).removed
+            removed += sweep(launcher, {NODE: intent.name}, region=intent.region)
             intents.destroyed(intent.token)
     return tuple(removed)
