@@ -108,7 +108,7 @@ class Arm:
             self.vms.reclaim(machine_id)
 
     def left(self, **tags: str) -> list[str]:
-        """All that costs money and carries ``tags``: ``disks/vm1_OsDisk``, ``virtualMachines/vm1``."""
+        """All that costs money and carries ``tags``: ``disks/vm1_OsDisk``."""
         with self._lock:
             self.group.timeline.settle()
             return sorted(
@@ -170,7 +170,9 @@ class Arm:
             return answer
         first = int(request.query.get("$skiptoken") or 0)
         items = self.group.of(kind)
-        answer = {"value": [item.shown() for item in items[first : first + self.page_size]]}
+        answer: dict[str, Any] = {
+            "value": [item.shown() for item in items[first : first + self.page_size]]
+        }
         if first + self.page_size < len(items):
             path = request.target.split("&$skiptoken")[0].split("&%24skiptoken")[0]
             answer["nextLink"] = f"{self.url}{path}&$skiptoken={first + self.page_size}"
@@ -232,9 +234,7 @@ class Arm:
                 state.update(_SUCCEEDED)
             else:
                 fail()
-                state.update(
-                    status="Failed", error={"code": late.code, "message": late.message}
-                )
+                state.update(status="Failed", error={"code": late.code, "message": late.message})
 
         self.group.timeline.after(self.script.seconds(operation, where), end)
         location = where.split("-")[0] or "eastus"

@@ -144,9 +144,7 @@ class Group:
         parts = identity.split("/")
         found = self.find(parts[-2], parts[-1]) if len(parts) > 2 else None
         if found is None:
-            raise Refused(
-                400, "InvalidResourceReference", f"Resource {identity} was not found."
-            )
+            raise Refused(400, "InvalidResourceReference", f"Resource {identity} was not found.")
         return found
 
     def drop(self, resource: Resource) -> None:

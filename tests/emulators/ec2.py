@@ -1,8 +1,9 @@
 """EC2 on loopback: ``moto`` in a process of its own, behind a layer that does what it does not.
 
-The layer refuses calls as the test's script says, keeps ``ClientToken`` idempotent, lets an instance
-be terminated twice, puts tags on network interfaces, and says why an instance ended. The addresses
-of instances are loopback ones; nothing ever connects to a public address that ``moto`` makes up.
+The layer refuses calls as the test's script says, keeps ``ClientToken`` idempotent, lets an
+instance be terminated twice, puts tags on network interfaces, and says why an instance ended. The
+addresses of instances are loopback ones; nothing ever connects to a public address that ``moto``
+makes up.
 """
 
 from __future__ import annotations
@@ -28,20 +29,19 @@ from tests.emulators.script import Fault, Refused, Script
 IMAGE = "ami-0c0ffee000000cafe"
 ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")
 
-OPERATIONS = frozenset(
-    """
-    RunInstances TerminateInstances StopInstances StartInstances DescribeInstances
-    DescribeInstanceStatus DescribeInstanceAttribute ModifyInstanceAttribute
-    DescribeInstanceTypes DescribeInstanceTypeOfferings DescribeSpotInstanceRequests
-    CancelSpotInstanceRequests DescribeSpotPriceHistory DescribeImages CreateTags DeleteTags
-    DescribeTags CreateVolume DescribeVolumes DeleteVolume DetachVolume CreateNetworkInterface
-    DescribeNetworkInterfaces DeleteNetworkInterface AllocateAddress DescribeAddresses
-    ReleaseAddress DescribeSecurityGroups DescribeSecurityGroupRules CreateSecurityGroup
-    AuthorizeSecurityGroupIngress RevokeSecurityGroupIngress DeleteSecurityGroup DescribeSubnets
-    CreateSubnet DescribeVpcs CreateVpc DescribeAvailabilityZones DescribeRegions
-    DescribeRouteTables DescribeVpcEndpoints
-    """.split()
-)
+_NAMES = """
+RunInstances TerminateInstances StopInstances StartInstances DescribeInstances
+DescribeInstanceStatus DescribeInstanceAttribute ModifyInstanceAttribute
+DescribeInstanceTypes DescribeInstanceTypeOfferings DescribeSpotInstanceRequests
+CancelSpotInstanceRequests DescribeSpotPriceHistory DescribeImages CreateTags DeleteTags
+DescribeTags CreateVolume DescribeVolumes DeleteVolume DetachVolume CreateNetworkInterface
+DescribeNetworkInterfaces DeleteNetworkInterface AllocateAddress DescribeAddresses
+ReleaseAddress DescribeSecurityGroups DescribeSecurityGroupRules CreateSecurityGroup
+AuthorizeSecurityGroupIngress RevokeSecurityGroupIngress DeleteSecurityGroup DescribeSubnets
+CreateSubnet DescribeVpcs CreateVpc DescribeAvailabilityZones DescribeRegions
+DescribeRouteTables DescribeVpcEndpoints
+"""
+OPERATIONS = frozenset(_NAMES.split())
 
 STATUSES = {
     "AuthFailure": 401,

@@ -49,7 +49,9 @@ def tags(form: Mapping[str, str]) -> dict[str, dict[str, str]]:
     for key, kind in form.items():
         if spec := re.fullmatch(r"TagSpecification\.(\d+)\.ResourceType", key):
             begin = rf"TagSpecification\.{spec[1]}\.Tag\.(\d+)\.Key"
-            numbers = [(match[1], name) for k, name in form.items() if (match := re.match(begin, k))]
+            numbers = [
+                (match[1], name) for k, name in form.items() if (match := re.match(begin, k))
+            ]
             found[kind] = {
                 name: form.get(f"TagSpecification.{spec[1]}.Tag.{number}.Value", "")
                 for number, name in numbers

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -190,15 +191,14 @@ class Gce:
 
     def _wait(self, place: str, name: str) -> dict[str, Any]:
         """The operation when it is done, or as it is after ``WAIT_SECONDS``."""
-        pause = threading.Event()
-        for _ in range(int(WAIT_SECONDS / 0.02)):
+        end = time.monotonic() + WAIT_SECONDS
+        while True:
             with self._lock:
                 self.store.timeline.settle()
                 operation = self.store.operation(place, name)
-            if operation["status"] == "DONE":
-                break
-            pause.wait(0.02)
-        return operation
+            if operation["status"] == "DONE" or time.monotonic() > end:
+                return operation
+            time.sleep(0.02)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ class Instances:
 
     def __init__(self, store: Store, time_scale: float) -> None:
         self._store = store
-        self._time_scale = time_scale
+        self.time_scale = time_scale
 
     def insert(self, zone: str, body: Mapping[str, Any]) -> Change:
         """PROVISIONING at once, RUNNING when the operation ends, gone when it fails."""
@@ -155,7 +155,7 @@ class Instances:
             if self._store.of("instances").count(instance) and instance.body["status"] == "RUNNING":
                 self._end(instance)
 
-        self._store.timeline.after(float(limit) * self._time_scale, end)
+        self._store.timeline.after(float(limit) * self.time_scale, end)
 
     def _end(self, instance: Resource) -> None:
         action = instance.body.get("scheduling", {}).get("instanceTerminationAction", "STOP")

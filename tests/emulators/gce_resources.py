@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv4Network
+from itertools import pairwise
 from typing import Any
 
 from tests.emulators.gce_filter import compile_filter
@@ -158,9 +159,7 @@ class Store:
         parts = link.split("/")
         if parts[-3:-1] == ["images", "family"]:
             return self.get("images", "", str(self.image_of_family(parts[-1])["name"]))
-        place = next(
-            (there for level, there in zip(parts, parts[1:], strict=False) if level in _LEVELS), ""
-        )
+        place = next((there for level, there in pairwise(parts) if level in _LEVELS), "")
         found = self._resources.get((collection, place, parts[-1]))
         if found is None:
             raise Refused(

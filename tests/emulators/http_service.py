@@ -84,8 +84,7 @@ class _Server(ThreadingHTTPServer):
         """Bind, without asking a name server who we are, as the base class does."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = self.server_address[:2]
+        self.server_name, self.server_port = self.socket.getsockname()[:2]
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -10,8 +10,11 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+_ZONE = re.compile("[a-z]|-[a-z0-9]")
+"""What follows a region in the name of one of its zones."""
 
-class Refused(Exception):  # noqa: N818 - what the cloud did
+
+class Refused(Exception):
     """A call that the cloud does not carry out, with the code and the HTTP status it gives.
 
     Attributes:
@@ -144,8 +147,10 @@ class Script:
 
 
 def lies_in(where: str, place: str) -> bool:
-    """Whether a zone or region is ``place`` or a zone of it: us-east-1a, us-central1-a, eastus-1."""
-    return not place or where == place or re.fullmatch("[a-z]|-[a-z0-9]", where[len(place):]) is not None and where.startswith(place)
+    """Whether ``where`` is ``place`` or a zone of it: us-east-1a, us-central1-a, eastus-1."""
+    if not place or where == place:
+        return True
+    return where.startswith(place) and bool(_ZONE.fullmatch(where.removeprefix(place)))
 
 
 class Timeline:

@@ -14,7 +14,10 @@ MACHINE = "EMULATED_MACHINE"
 OFF = "off"
 """File in it, with the words of the last ``shutdown``; none of them for at once."""
 
-_SWITCH = f'#!/bin/sh\necho "$*" > "${MACHINE}/{OFF}.tmp" && mv "${MACHINE}/{OFF}.tmp" "${MACHINE}/{OFF}"\n'
+_SWITCH = f"""#!/bin/sh
+echo "$*" > "${MACHINE}/{OFF}.new"
+mv "${MACHINE}/{OFF}.new" "${MACHINE}/{OFF}"
+"""
 _SYSTEMCTL = f"""#!/bin/sh
 case "$1" in
     poweroff|halt) : > "${MACHINE}/{OFF}" ;;
