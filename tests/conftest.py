@@ -82,12 +82,19 @@ def azurite(azurite_process: Azurite, monkeypatch: pytest.MonkeyPatch) -> Azurit
     return azurite_process
 
 
-@pytest.fixture
-def ec2(moto: Moto, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ec2]:
-    """EC2 with a network of its own, and an environment in which boto3 reaches it."""
-    with loopback_network() as network, ec2_emulator.ec2(moto, network) as cloud:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", cloud.url)
+@pytest.fixture(scope="session")
+def ec2_process(moto_process: Moto) -> Iterator[Ec2]:
+    """EC2 with one network for the whole session."""
+    with loopback_network() as network, ec2_emulator.ec2(moto_process, network) as cloud:
         yield cloud
+
+
+@pytest.fixture
+def ec2(moto: Moto, ec2_process: Ec2, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ec2]:
+    """EC2, empty, with an environment in which boto3 reaches it."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", ec2_process.url)
+    yield ec2_process
+    ec2_process.reset()
 
 
 @pytest.fixture

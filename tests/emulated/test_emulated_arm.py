@@ -45,25 +45,23 @@ def test_machine_runs_and_takes_its_disk_and_card_along(user: AzureUser, arm: Ar
     assert arm.script.calls["virtualMachines.delete"] == 2
 
 
-@pytest.mark.parametrize(
-    ("code", "error", "status"),
-    [
-        ("SkuNotAvailable", "ResourceExistsError", 409),
-        ("ZonalAllocationFailed", "ResourceExistsError", 409),
-        ("QuotaExceeded", "ResourceExistsError", 409),
-        ("OperationNotAllowed", "ResourceExistsError", 409),
-        ("AuthorizationFailed", "HttpResponseError", 403),
-        ("ExpiredAuthenticationToken", "ClientAuthenticationError", 401),
-    ],
-)
-def test_refusals_come_with_the_services_status_and_code(
-    user: AzureUser, arm: Arm, code: str, error: str, status: int
-) -> None:
+REFUSALS = [
+    ("SkuNotAvailable", "ResourceExistsError", 409),
+    ("ZonalAllocationFailed", "ResourceExistsError", 409),
+    ("QuotaExceeded", "ResourceExistsError", 409),
+    ("OperationNotAllowed", "ResourceExistsError", 409),
+    ("AuthorizationFailed", "HttpResponseError", 403),
+    ("ExpiredAuthenticationToken", "ClientAuthenticationError", 401),
+]
+
+
+def test_refusals_come_with_the_services_status_and_code(user: AzureUser, arm: Arm) -> None:
     card = user.card("card1")
-    arm.script.fail("virtualMachines.createOrUpdate", code, where="eastus")
-    with pytest.raises(getattr(errors, error)) as caught:
-        user.create("vm1", user.request(card))
-    assert (caught.value.error.code, caught.value.status_code) == (code, status)
+    for code, error, status in REFUSALS:
+        arm.script.fail("virtualMachines.createOrUpdate", code, where="eastus")
+        with pytest.raises(getattr(errors, error)) as caught:
+            user.create("vm1", user.request(card))
+        assert (caught.value.error.code, caught.value.status_code) == (code, status)
     assert arm.left() == ["networkInterfaces/card1"]
 
 
@@ -182,11 +180,11 @@ def test_what_a_request_names_must_be_there(user: AzureUser, arm: Arm) -> None:
 
 def test_lists_come_in_pages(user: AzureUser, arm: Arm) -> None:
     arm.page_size = 1
-    for name in ("vm1", "vm2", "vm3"):
+    for name in ("vm1", "vm2"):
         user.launch(name, "")
-    assert [vm.name for vm in user.compute.virtual_machines.list_all()] == ["vm1", "vm2", "vm3"]
-    assert arm.script.calls["virtualMachines.listAll"] == 3
-    assert len(list(user.network.network_interfaces.list_all())) == 3
+    assert [vm.name for vm in user.compute.virtual_machines.list_all()] == ["vm1", "vm2"]
+    assert arm.script.calls["virtualMachines.listAll"] == 2
+    assert len(list(user.network.network_interfaces.list_all())) == 2
 
 
 def test_security_groups_can_be_read(user: AzureUser, arm: Arm) -> None:

@@ -42,24 +42,22 @@ def test_instance_runs_with_tags_on_all_it_has_and_ends_twice(user: AwsUser, ec2
     assert (ec2.machines(), ec2.left(Name="vm1")) == ({}, [])
 
 
-@pytest.mark.parametrize(
-    ("code", "status"),
-    [
-        ("InsufficientInstanceCapacity", 500),
-        ("VcpuLimitExceeded", 400),
-        ("SpotMaxPriceTooLow", 400),
-        ("UnauthorizedOperation", 403),
-        ("RequestLimitExceeded", 503),
-        ("AuthFailure", 401),
-    ],
-)
-def test_refusals_come_with_the_services_status_and_code(
-    user: AwsUser, ec2: Ec2, code: str, status: int
-) -> None:
-    ec2.script.fail("RunInstances", code, where="us-east-1")
-    with pytest.raises(ClientError) as caught:
-        user.launch("refused", "")
-    assert refusal(caught) == (code, status)
+REFUSALS = [
+    ("InsufficientInstanceCapacity", 500),
+    ("VcpuLimitExceeded", 400),
+    ("SpotMaxPriceTooLow", 400),
+    ("UnauthorizedOperation", 403),
+    ("RequestLimitExceeded", 503),
+    ("AuthFailure", 401),
+]
+
+
+def test_refusals_come_with_the_services_status_and_code(user: AwsUser, ec2: Ec2) -> None:
+    for code, status in REFUSALS:
+        ec2.script.fail("RunInstances", code, where="us-east-1")
+        with pytest.raises(ClientError) as caught:
+            user.launch("refused", "")
+        assert refusal(caught) == (code, status)
     assert ec2.left() == []
 
 

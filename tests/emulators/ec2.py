@@ -122,6 +122,15 @@ class Ec2:
         """Variables with which boto3 reaches this service for EC2, and ``moto`` for the rest."""
         return {**self.upstream.environment, "AWS_ENDPOINT_URL_EC2": self.url}
 
+    @property
+    def endpoints(self) -> dict[str, str]:
+        """Variables for an instance, which has an identity of its own."""
+        return {
+            "AWS_ENDPOINT_URL": self.upstream.url,
+            "AWS_ENDPOINT_URL_EC2": self.url,
+            "AWS_DEFAULT_REGION": REGION,
+        }
+
     def machines(self) -> dict[str, Machine]:
         """The instances that are switched on."""
         with self._lock:
@@ -162,6 +171,18 @@ class Ec2:
             + [item["NetworkInterfaceId"] for item in cards["NetworkInterfaces"]]
             + [item["VolumeId"] for item in volumes]
         )
+
+    def reset(self) -> None:
+        """Forget the script and the calls, and end all that is left in this network."""
+        with self._lock:
+            for name in list(self._machines):
+                self._terminate(name, ("Client.UserInitiatedShutdown", ""))
+            here = [{"Name": "vpc-id", "Values": [self.vpc]}]
+            cards = self.client.describe_network_interfaces(Filters=here)["NetworkInterfaces"]
+            for card in cards:
+                self.client.delete_network_interface(NetworkInterfaceId=card["NetworkInterfaceId"])
+            self._tokens.clear()
+            self.script = Script(OPERATIONS)
 
     def handle(self, request: Request) -> Reply:
         """Pass a call on, or say as the API does why not."""

@@ -19,7 +19,10 @@ SIZE = {"aws": "g4dn.xlarge", "gcp": "g2-standard-4", "azure": "Standard_NC4as_T
 class User(Protocol):
     """Somebody with an account."""
 
-    cloud: EmulatedCloud
+    @property
+    def cloud(self) -> EmulatedCloud:
+        """The service that is asked."""
+        ...
 
     def launch(self, name: str, user_data: str) -> None:
         """Start a spot instance that ends itself, in the first zone."""

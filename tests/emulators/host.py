@@ -20,6 +20,11 @@ from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
+NAMES: dict[int, str] = {
+    signal.SIGKILL: "killed",
+    signal.SIGSTOP: "frozen",
+    signal.SIGCONT: "thawed",
+}
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -67,6 +72,7 @@ class Host:
             _tell({"event": "failed", "machine": machine, "reason": str(error)})
             return
         self.children[machine] = child
+        self.ended.discard(machine)  # an instance may be started again
         _tell({"event": "started", "machine": machine, "pid": child.pid})
 
     def _reap(self) -> None:
@@ -84,7 +90,7 @@ class Host:
         if number == signal.SIGKILL:
             child.wait()
             del self.children[machine]
-            _tell({"event": "killed", "machine": machine})
+        _tell({"event": NAMES[number], "machine": machine})
 
 
 def _start(command: dict[str, Any]) -> subprocess.Popen[bytes]:

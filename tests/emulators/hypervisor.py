@@ -46,7 +46,7 @@ class Event:
     """Something that happened to an instance.
 
     Attributes:
-        kind: booted, notice, reclaimed, ended, off, killed, refused.
+        kind: booted, notice, reclaimed, frozen, thawed, ended, off, killed, refused.
         detail: Its process id, its exit code, or why it cannot boot.
     """
 
@@ -275,6 +275,9 @@ class Hypervisor:
             return
         if told["event"] == "failed":
             self.events.append(Event("refused", machine_id, told["reason"]))
+        elif told["event"] in ("frozen", "thawed"):
+            self.events.append(Event(told["event"], machine_id))
+            return
         elif told["event"] == "killed":
             self.events.append(Event("killed", machine_id))
         else:
