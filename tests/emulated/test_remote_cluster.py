@@ -132,7 +132,7 @@ def test_a_cluster_works_where_there_is_capacity_and_leaves_nothing(site: Site) 
 @pytest.mark.trial
 def test_a_node_that_is_killed_or_taken_back_is_replaced_under_a_new_name(site: Site) -> None:
     with site.cluster(2) as (cluster, client):
-        site.machines.crash(site.machine(f"{cluster.blueprint.cluster}-w1"))
+        site.ec2.reclaim(site.machine(f"{cluster.blueprint.cluster}-w1"))
         until(lambda: names(cluster) == ["w2", "w3"], site)
         held = client.submit(pow, 7, 2)
         assert held.result(timeout=30) == 49
