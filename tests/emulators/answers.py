@@ -78,7 +78,7 @@ def recorded() -> Iterator[Recorded]:
             if self.command != "HEAD":
                 self.wfile.write(body)
 
-        do_GET = do_HEAD = do_POST = _send  # noqa: N815 - as the base class names them
+        do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _send  # noqa: N815 - as the base class names them
 
         def log_message(self, format: str, *args: object) -> None:
             """Nothing: what goes wrong shows in the test."""

@@ -16,7 +16,8 @@ KINDS = {
 }
 """Folder under ``tests/`` to the marker that its tests get."""
 
-LOOPBACK = ["127.0.0.1", "::1"]
+LOOPBACK = ["127.0.0.0/8", "::1"]
+"""All of it: each instance of an emulated cloud has an address of its own."""
 
 TESTS = Path(__file__).resolve().parent.parent
 

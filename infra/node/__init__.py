@@ -1,0 +1,1 @@
+"""What a machine of a cluster runs, from its boot to the end of its bill."""
