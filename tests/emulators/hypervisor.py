@@ -288,7 +288,7 @@ class Hypervisor:
             guest.pid = 0
 
     def _end(self, guest: Guest) -> None:
-        guest.is_done = True
+        guest.is_done = guest.notice.is_gone = True
         guest.pid = 0
         self._tell({"do": "signal", "machine": guest.machine.id, "signal": signal.SIGKILL})
         guest.services.close()
