@@ -23,6 +23,7 @@ CLOUDS = ("aws", "gcp", "azure")
 SDKS = {"aws": "boto3", "gcp": "google.cloud.compute_v1", "azure": "azure.mgmt.compute"}
 
 SLEEP = "#!/bin/sh\nsleep 300 &\nwait\n"
+ESCAPE = "#!/bin/sh\nsetsid sleep 300 &\nwait\n"
 
 NOTICES = {
     "aws": "/latest/meta-data/spot/instance-action",
@@ -260,13 +261,15 @@ with loopback_network() as network, gce(network) as cloud:
 
 def test_no_instance_outlives_a_killed_test(tmp_path: Path) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", OWNER, str(tmp_path / "machines"), SLEEP],
+        [sys.executable, "-c", OWNER, str(tmp_path / "machines"), ESCAPE],
         stdout=subprocess.PIPE,
         text=True,
     ) as owner:
         assert owner.stdout is not None
         leader = psutil.Process(int(owner.stdout.readline()))
+        while not leader.children():
+            time.sleep(0.01)
         processes = [leader, *leader.children(recursive=True), *leader.parents()[:1]]
         owner.send_signal(signal.SIGKILL)
     gone, alive = psutil.wait_procs(processes, timeout=5)
-    assert (len(gone) >= 2, alive) == (True, [])
+    assert (len(gone), alive) == (3, [])
