@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ConnectionClosedError
 from tests.emulators.ec2 import Ec2
 from tests.emulators.every_cloud import AwsUser
 
@@ -110,3 +110,12 @@ def test_answer_takes_as_long_as_the_script_says(user: AwsUser, ec2: Ec2) -> Non
     started = time.monotonic()
     user.client.describe_instances(Filters=[{"Name": "vpc-id", "Values": [ec2.vpc]}])
     assert time.monotonic() - started >= 0.15
+
+
+def test_answer_may_be_lost_after_the_work_is_done(user: AwsUser, ec2: Ec2) -> None:
+    ec2.script.lose("RunInstances")
+    with pytest.raises(ConnectionClosedError):
+        user.launch("vm1", "")
+    [machine_id] = ec2.machines()
+    answer = user.client.run_instances(**user.request("vm1"))
+    assert [instance["InstanceId"] for instance in answer["Instances"]] == [machine_id]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from tests.emulators import ec2_xml
-from tests.emulators.http_service import Reply, Request, serve
+from tests.emulators.http_service import LOST, Reply, Request, serve
 from tests.emulators.machines import Machine
 from tests.emulators.s3 import REGION, Moto
 from tests.emulators.script import Fault, Refused, Script
@@ -196,11 +197,17 @@ class Ec2:
     def _answer(self, operation: str, form: dict[str, str], request: Request) -> Reply:
         if operation not in OPERATIONS:
             raise Refused(501, "NotImplemented", f"not emulated: {operation or request.path}")
-        where = self._where(form)
+        where = self._where(form, request)
         fault = self.script.enter(operation, where, form)
         self.ended.wait(self.script.seconds(operation, where))
-        if fault is not None and not fault.late:
+        if fault is not None and fault.is_refused:
             raise fault.refusal(STATUSES, 400)
+        reply = self._carry_out(operation, form, request, fault)
+        return Reply(LOST) if fault is not None and fault.is_lost else reply
+
+    def _carry_out(
+        self, operation: str, form: dict[str, str], request: Request, fault: Fault | None
+    ) -> Reply:
         if operation == "RunInstances":
             with self._lock:
                 return self._run(form, request, fault)
@@ -242,7 +249,7 @@ class Ec2:
                 id=instance.id,
                 name=tags.get("instance", {}).get("Name", instance.id),
                 address=instance.address,
-                region=REGION,
+                region=_region(request),
                 zone=instance.zone,
                 kind=instance.kind,
                 user_data=base64.b64decode(form.get("UserData", "")).decode(),
@@ -250,7 +257,7 @@ class Ec2:
                 account="123456789012",
                 tags=tags.get("instance", {}),
             )
-            if fault is not None:
+            if fault is not None and fault.late:
                 code = f"Server.{fault.code}"
                 self._terminate(instance.id, (code, f"{code}: {fault.message}"))
         return reply
@@ -278,11 +285,11 @@ class Ec2:
         self._machines.pop(machine_id, None)
         self.client.terminate_instances(InstanceIds=[machine_id])
 
-    def _where(self, form: Mapping[str, str]) -> str:
+    def _where(self, form: Mapping[str, str], request: Request) -> str:
         zone = form.get("Placement.AvailabilityZone", "")
         subnet = form.get("SubnetId", form.get("NetworkInterface.1.SubnetId", ""))
         zones = {known: zone for zone, known in self.subnets.items()}
-        return zone or zones.get(subnet, REGION)
+        return zone or zones.get(subnet, _region(request))
 
     def _forward(self, request: Request, form: Mapping[str, str]) -> Reply:
         kept = ("authorization", "content-type", "x-amz-date", "x-amz-security-token", "user-agent")
@@ -320,3 +327,9 @@ def ec2(server: Moto, network: IPv4Network, *, zones: Sequence[str] = ZONES) -> 
         finally:
             cloud.ended.set()
     client.close()
+
+
+def _region(request: Request) -> str:
+    """In which the call was made, as its signature says."""
+    signed = re.search(r"Credential=[^/]+/\d+/([^/]+)/", request.headers.get("authorization", ""))
+    return signed[1] if signed else REGION

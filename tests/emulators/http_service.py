@@ -45,6 +45,10 @@ class Request:
         return value
 
 
+LOST = 0
+"""Status of a reply that is never sent: the connection is cut."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What is sent: an object goes as JSON, text and bytes as they are."""
@@ -131,7 +135,8 @@ class _Handler(BaseHTTPRequestHandler):
             reply = type(self).answer(request)
         except Exception as error:  # noqa: BLE001 - a client is waiting: it gets to know
             reply = Reply(500, f"the emulator failed: {type(error).__name__}: {error}")
-        self._write(reply)
+        if reply.status != LOST:
+            self._write(reply)
 
     def _write(self, reply: Reply) -> None:
         headers = {name.lower(): value for name, value in reply.headers.items()}
