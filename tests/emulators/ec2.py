@@ -13,15 +13,15 @@ import http.client
 import json
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from tests.emulators import ec2_xml
+from tests.emulators.ec2_networks import Networks
 from tests.emulators.http_service import LOST, Reply, Request, serve
 from tests.emulators.machines import Machine
 from tests.emulators.s3 import REGION, Moto
@@ -92,41 +92,23 @@ def settings(folder: Path) -> dict[str, str]:
 
 
 @dataclass
-class Ec2:
-    """A running service with a network of its own in each region that was added.
+class Ec2(Networks):
+    """A running service, with its networks.
 
     Attributes:
         url: Its endpoint, as ``AWS_ENDPOINT_URL_EC2`` takes it.
         script: What goes wrong, and what was asked through ``url``.
-        subnets: One for each zone.
-        vpcs: The network of each region; instances of others on the same server are elsewhere.
-        security_groups: Of each region, without any rule for what comes in.
     """
 
-    upstream: Moto
-    subnets: dict[str, str] = field(default_factory=dict)
-    vpcs: dict[str, str] = field(default_factory=dict)
-    security_groups: dict[str, str] = field(default_factory=dict)
     script: Script = field(default_factory=lambda: Script(OPERATIONS))
     url: str = ""
     ended: threading.Event = field(default_factory=threading.Event)
-    _clients: dict[str, Any] = field(default_factory=dict)
     _machines: dict[str, Machine] = field(default_factory=dict)
     _on_shutdown: dict[str, str] = field(default_factory=dict)
     _terminated: set[str] = field(default_factory=set)
     _reasons: dict[str, tuple[str, str]] = field(default_factory=dict)
     _tokens: dict[str, tuple[Mapping[str, str], Reply]] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
-
-    @property
-    def vpc(self) -> str:
-        """The network of the first region."""
-        return self.vpcs[REGION]
-
-    @property
-    def security_group(self) -> str:
-        """That of the first region."""
-        return self.security_groups[REGION]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -159,7 +141,7 @@ class Ec2:
             else:
                 self._reasons[machine_id] = reason
                 region = self._machines.pop(machine_id).region
-                self._clients[region].stop_instances(InstanceIds=[machine_id])
+                self.clients[region].stop_instances(InstanceIds=[machine_id])
 
     def reclaim(self, machine_id: str) -> None:
         """Terminate a spot instance as the service does."""
@@ -168,59 +150,12 @@ class Ec2:
             if machine_id in self._machines:
                 self._terminate(machine_id, (code, f"{code}: Instance terminated by Amazon EC2"))
 
-    def left(self, **tags: str) -> list[str]:
-        """All in these networks that costs money and carries ``tags``, by id."""
-        return sorted(name for region in self.vpcs for name in self._left(region, tags))
-
-    def add_region(self, region: str, network: IPv4Network, zones: Sequence[str] = "abc") -> None:
-        """A network in ``region``, with a subnet and a security group.
-
-        Args:
-            network: A /16 of loopback.
-            zones: The letters that follow the region.
-        """
-        client = self._clients[region] = self.upstream.client("ec2", region=region)
-        vpc = self.vpcs[region] = client.create_vpc(CidrBlock=str(network))["Vpc"]["VpcId"]
-        for letter, subnet in zip(zones, network.subnets(new_prefix=22), strict=False):
-            zone = f"{region}{letter}"
-            made = client.create_subnet(VpcId=vpc, CidrBlock=str(subnet), AvailabilityZone=zone)
-            self.subnets[zone] = made["Subnet"]["SubnetId"]
-        name = f"headwater-{network.network_address}"
-        group = client.create_security_group(GroupName=name, Description="none in", VpcId=vpc)
-        self.security_groups[region] = group["GroupId"]
-
-    def close(self) -> None:
-        """End what waits, and the connections to ``moto``."""
-        self.ended.set()
-        for client in self._clients.values():
-            client.close()
-
-    def _left(self, region: str, tags: Mapping[str, str]) -> list[str]:
-        client = self._clients[region]
-        wanted = [{"Name": f"tag:{key}", "Values": [value]} for key, value in tags.items()]
-        states = {"Name": "instance-state-name", "Values": ["pending", "running", "stopped"]}
-        here = {"Name": "vpc-id", "Values": [self.vpcs[region]]}
-        found = client.describe_instances(Filters=[*wanted, states, here])["Reservations"]
-        instances = [item for reservation in found for item in reservation["Instances"]]
-        cards = client.describe_network_interfaces(Filters=[*wanted, here])
-        volumes = client.describe_volumes(Filters=wanted)["Volumes"] if wanted else []
-        return [
-            *[item["InstanceId"] for item in instances],
-            *[item["NetworkInterfaceId"] for item in cards["NetworkInterfaces"]],
-            *[item["VolumeId"] for item in volumes],
-        ]
-
     def reset(self) -> None:
         """Forget the script and the calls, and end all that is left in these networks."""
         with self._lock:
             for name in list(self._machines):
                 self._terminate(name, ("Client.UserInitiatedShutdown", ""))
-            for region, vpc in self.vpcs.items():
-                client = self._clients[region]
-                here = [{"Name": "vpc-id", "Values": [vpc]}]
-                cards = client.describe_network_interfaces(Filters=here)["NetworkInterfaces"]
-                for card in cards:
-                    client.delete_network_interface(NetworkInterfaceId=card["NetworkInterfaceId"])
+            self.clear()
             self._tokens.clear()
             self.script = Script(OPERATIONS)
 
@@ -280,7 +215,7 @@ class Ec2:
         for instance in ec2_xml.instances(reply.body):
             if instance.cards and (wanted := tags.get("network-interface")):
                 pairs = [{"Key": key, "Value": value} for key, value in wanted.items()]
-                client = self._clients[_region(request)]
+                client = self.clients[_region(request)]
                 client.create_tags(Resources=list(instance.cards), Tags=pairs)
             behaviour = form.get("InstanceInitiatedShutdownBehavior", "stop")
             self._on_shutdown[instance.id] = behaviour
@@ -323,7 +258,7 @@ class Ec2:
         self._reasons[machine_id] = reason
         self._terminated.add(machine_id)
         region = self._machines.pop(machine_id).region
-        self._clients[region].terminate_instances(InstanceIds=[machine_id])
+        self.clients[region].terminate_instances(InstanceIds=[machine_id])
 
     def _where(self, form: Mapping[str, str], request: Request) -> str:
         zone = form.get("Placement.AvailabilityZone", "")
@@ -357,8 +292,8 @@ def ec2(server: Moto, network: IPv4Network) -> Iterator[Ec2]:
         cloud.add_region(REGION, network)
         with serve(cloud.handle) as cloud.url:
             yield cloud
-            cloud.ended.set()
     finally:
+        cloud.ended.set()
         cloud.close()
 
 
