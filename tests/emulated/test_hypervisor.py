@@ -18,6 +18,7 @@ import pytest
 from tests.emulators.every_cloud import AwsUser, AzureUser, GcpUser, User
 from tests.emulators.gce import Gce
 from tests.emulators.hypervisor import NOTICE_SECONDS, Hypervisor, hypervisor
+from tests.emulators.machines import Machine
 
 CLOUDS = ("aws", "gcp", "azure")
 SDKS = {"aws": "boto3", "gcp": "google.cloud.compute_v1", "azure": "azure.mgmt.compute"}
@@ -209,6 +210,31 @@ def test_end_of_user_data_switches_off_where_the_image_does(
         machines.wait_until(lambda: "ended" in [event.kind for event in machines.events])
         assert ("ended", "7") in [(event.kind, event.detail) for event in machines.events]
         machines.wait_until(lambda: emulated.state("vm1") == state)
+
+
+def test_shutdown_in_some_minutes_can_be_called_off(emulated: GcpUser, tmp_path: Path) -> None:
+    minutes = "#!/bin/sh\nshutdown -h +1\nsleep 0.05\n"
+    with hypervisor([emulated.cloud], tmp_path / "machines", time_scale=0.008) as machines:
+        emulated.launch("off", f"{minutes}sleep 300\n")
+        emulated.launch("on", f"{minutes}shutdown -c\nsleep 300\n")
+        ids = booted(machines, 2)
+        machines.wait_until(lambda: emulated.state("off") == "TERMINATED")
+        time.sleep(0.1)
+        assert list(machines.running) == [ids["on"]]
+
+
+def test_hypervisor_that_fails_says_so(emulated: GcpUser, tmp_path: Path) -> None:
+    class Broken(Gce):
+        def machines(self) -> dict[str, Machine]:
+            raise OSError("no answer")
+
+    broken = Broken(emulated.cloud.store, emulated.cloud.instances)
+    with (
+        pytest.raises(RuntimeError, match="the hypervisor failed") as caught,
+        hypervisor([broken], tmp_path / "machines") as machines,
+    ):
+        machines.wait_until(lambda: machines.running)
+    assert isinstance(caught.value.__cause__, OSError)
 
 
 def test_image_has_its_programs_and_no_identity_of_the_client(

@@ -31,7 +31,7 @@ IMAGE = "ami-0c0ffee000000cafe"
 ZONES = tuple(f"{REGION}{letter}" for letter in "abc")
 
 _NAMES = """
-RunInstances TerminateInstances StopInstances StartInstances DescribeInstances
+RunInstances TerminateInstances StopInstances DescribeInstances
 DescribeInstanceStatus DescribeInstanceAttribute ModifyInstanceAttribute
 DescribeInstanceTypes DescribeInstanceTypeOfferings DescribeSpotInstanceRequests
 CancelSpotInstanceRequests DescribeSpotPriceHistory DescribeImages CreateTags DeleteTags

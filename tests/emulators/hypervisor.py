@@ -40,6 +40,7 @@ class Hypervisor:
 
     Attributes:
         events: All that happened, in order.
+        failures: Why the hypervisor itself does no longer run; empty while it does.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Hypervisor:
         when_ended: WhenEnded,
     ) -> None:
         self.events: list[Event] = []
+        self.failures: list[Exception] = []
         self._clouds = clouds
         self._folder = folder
         self._host = host
@@ -116,9 +118,12 @@ class Hypervisor:
 
         Raises:
             TimeoutError: It did not within ``seconds``; the events so far are named.
+            RuntimeError: The hypervisor has failed meanwhile.
         """
         end = time.monotonic() + seconds
         while not condition():
+            if self.failures:
+                raise RuntimeError("the hypervisor failed") from self.failures[0]
             if time.monotonic() > end:
                 raise TimeoutError(f"not within {seconds} s; what happened: {self.events}")
             time.sleep(TICK_SECONDS / 3)
@@ -282,14 +287,13 @@ def hypervisor(
         clouds, folder, host, environment or {}, boot_seconds, time_scale, when_ended
     )
     stop = threading.Event()
-    failures: list[Exception] = []
 
     def keep_ticking() -> None:
         try:
             while not stop.wait(TICK_SECONDS):
                 running.tick()
         except Exception as error:  # noqa: BLE001 - raised again below, where a test sees it
-            failures.append(error)
+            running.failures.append(error)
 
     thread = threading.Thread(target=keep_ticking)
     thread.start()
@@ -307,5 +311,6 @@ def hypervisor(
             host.kill()
             host.wait(STOP_SECONDS)
         host.stdout.close()
-    if failures:
-        raise RuntimeError(f"the hypervisor failed; events: {running.events}") from failures[0]
+    if running.failures:
+        events = running.events
+        raise RuntimeError(f"the hypervisor failed; events: {events}") from running.failures[0]
