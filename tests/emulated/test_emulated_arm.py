@@ -195,3 +195,11 @@ def test_security_groups_can_be_read(user: AzureUser, arm: Arm) -> None:
     arm.group.add("networkSecurityGroups", "nsg-open", "eastus", {"securityRules": [rule]})
     found = {group.name: group for group in user.network.network_security_groups.list_all()}
     assert found["nsg-open"].security_rules[0].destination_port_range == "8786"
+
+
+def test_answer_may_be_lost_after_the_work_is_done(user: AzureUser, arm: Arm) -> None:
+    arm.script.lose("virtualMachines.createOrUpdate")
+    body = user.request(user.card("card1"))
+    with pytest.raises(errors.ServiceResponseError):
+        user.compute.virtual_machines.begin_create_or_update(GROUP, "vm1", body, retry_total=0)
+    assert [machine.name for machine in arm.machines().values()] == ["vm1"]

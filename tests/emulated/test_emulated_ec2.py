@@ -6,10 +6,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import boto3
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ConnectionClosedError
 from tests.emulators.ec2 import Ec2
 from tests.emulators.every_cloud import AwsUser
+from tests.emulators.machines import loopback_network
 
 
 @pytest.fixture
@@ -110,3 +112,30 @@ def test_answer_takes_as_long_as_the_script_says(user: AwsUser, ec2: Ec2) -> Non
     started = time.monotonic()
     user.client.describe_instances(Filters=[{"Name": "vpc-id", "Values": [ec2.vpc]}])
     assert time.monotonic() - started >= 0.15
+
+
+def test_answer_may_be_lost_after_the_work_is_done(user: AwsUser, ec2: Ec2) -> None:
+    ec2.script.lose("RunInstances")
+    with pytest.raises(ConnectionClosedError):
+        user.launch("vm1", "")
+    [machine_id] = ec2.machines()
+    answer = user.client.run_instances(**user.request("vm1"))
+    assert [instance["InstanceId"] for instance in answer["Instances"]] == [machine_id]
+
+
+def test_region_without_capacity_leaves_the_others_alone(user: AwsUser, ec2: Ec2) -> None:
+    with loopback_network() as network:
+        ec2.add_region("us-west-2", network, zones="a")
+        ec2.script.fail("RunInstances", "VcpuLimitExceeded", where="us-east-1", times=None)
+        with pytest.raises(ClientError):
+            user.launch("vm1", "")
+        elsewhere: Any = boto3.client("ec2", region_name="us-west-2")
+        card = user.card("us-west-2a") | {"Groups": [ec2.security_groups["us-west-2"]]}
+        request = user.request("vm1", NetworkInterfaces=[card])
+        answer = elsewhere.run_instances(**request)
+        [machine] = ec2.machines().values()
+        assert (machine.region, machine.zone) == ("us-west-2", "us-west-2a")
+        assert ec2.left(hw_run="r1")
+        elsewhere.close()
+        ec2.reclaim(answer["Instances"][0]["InstanceId"])
+        assert ec2.left(hw_run="r1") == []

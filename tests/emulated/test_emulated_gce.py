@@ -225,3 +225,13 @@ def test_filters_read_as_the_api_reads_them(user: GcpUser) -> None:
 def test_script_for_an_unknown_operation_is_an_error(gce: Gce) -> None:
     with pytest.raises(ValueError, match=r"no operation 'instances\.create'.*instances\.insert"):
         gce.script.fail("instances.create", "QUOTA_EXCEEDED")
+
+
+def test_answer_may_be_lost_after_the_work_is_done(user: GcpUser, gce: Gce) -> None:
+    gce.script.lose("instances.insert")
+    request = user.request("vm1") | {"request_id": str(uuid.uuid4())}
+    with pytest.raises(OSError, match="closed connection"):
+        user.client.insert(request)
+    assert gce.left() == ["disks/vm1", "instances/vm1"]
+    user.client.insert(request).result(timeout=10)
+    assert gce.script.calls["instances.insert"] == 2

@@ -18,11 +18,13 @@ import pytest
 from tests.emulators.every_cloud import AwsUser, AzureUser, GcpUser, User
 from tests.emulators.gce import Gce
 from tests.emulators.hypervisor import NOTICE_SECONDS, Hypervisor, hypervisor
+from tests.emulators.machines import Machine
 
 CLOUDS = ("aws", "gcp", "azure")
 SDKS = {"aws": "boto3", "gcp": "google.cloud.compute_v1", "azure": "azure.mgmt.compute"}
 
 SLEEP = "#!/bin/sh\nsleep 300 &\nwait\n"
+ESCAPE = "#!/bin/sh\nsetsid sleep 300 &\nwait\n"
 
 NOTICES = {
     "aws": "/latest/meta-data/spot/instance-action",
@@ -210,6 +212,31 @@ def test_end_of_user_data_switches_off_where_the_image_does(
         machines.wait_until(lambda: emulated.state("vm1") == state)
 
 
+def test_shutdown_in_some_minutes_can_be_called_off(emulated: GcpUser, tmp_path: Path) -> None:
+    minutes = "#!/bin/sh\nshutdown -h +1\nsleep 0.05\n"
+    with hypervisor([emulated.cloud], tmp_path / "machines", time_scale=0.008) as machines:
+        emulated.launch("off", f"{minutes}sleep 300\n")
+        emulated.launch("on", f"{minutes}shutdown -c\nsleep 300\n")
+        ids = booted(machines, 2)
+        machines.wait_until(lambda: emulated.state("off") == "TERMINATED")
+        time.sleep(0.1)
+        assert list(machines.running) == [ids["on"]]
+
+
+def test_hypervisor_that_fails_says_so(emulated: GcpUser, tmp_path: Path) -> None:
+    class Broken(Gce):
+        def machines(self) -> dict[str, Machine]:
+            raise OSError("no answer")
+
+    broken = Broken(emulated.cloud.store, emulated.cloud.instances)
+    with (
+        pytest.raises(RuntimeError, match="the hypervisor failed") as caught,
+        hypervisor([broken], tmp_path / "machines") as machines,
+    ):
+        machines.wait_until(lambda: machines.running)
+    assert isinstance(caught.value.__cause__, OSError)
+
+
 def test_image_has_its_programs_and_no_identity_of_the_client(
     emulated: GcpUser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,13 +287,15 @@ with loopback_network() as network, gce(network) as cloud:
 
 def test_no_instance_outlives_a_killed_test(tmp_path: Path) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", OWNER, str(tmp_path / "machines"), SLEEP],
+        [sys.executable, "-c", OWNER, str(tmp_path / "machines"), ESCAPE],
         stdout=subprocess.PIPE,
         text=True,
     ) as owner:
         assert owner.stdout is not None
         leader = psutil.Process(int(owner.stdout.readline()))
+        while not leader.children():
+            time.sleep(0.01)
         processes = [leader, *leader.children(recursive=True), *leader.parents()[:1]]
         owner.send_signal(signal.SIGKILL)
     gone, alive = psutil.wait_procs(processes, timeout=5)
-    assert (len(gone) >= 2, alive) == (True, [])
+    assert (len(gone), alive) == (3, [])

@@ -19,7 +19,7 @@ from typing import Any
 from tests.emulators.arm_machines import VirtualMachines
 from tests.emulators.arm_network import Cards, PublicAddresses
 from tests.emulators.arm_resources import SUBSCRIPTION, Group, Resource
-from tests.emulators.http_service import Reply, Request, serve
+from tests.emulators.http_service import LOST, Reply, Request, serve
 from tests.emulators.machines import Machine
 from tests.emulators.script import Refused, Script
 
@@ -141,15 +141,17 @@ class Arm:
         body = request.json()
         where = self._where(kind, found["name"] or "", body)
         fault = self.script.enter(operation, where, body)
-        if fault is not None and not fault.late:
+        if fault is not None and fault.is_refused:
             raise fault.refusal(STATUSES, 409)
         if kind == "operations":
             return Reply(body=self._operations.get(found["child"], {"status": "Canceled"}))
         self._check_scope(found)
         if verb in ("get", "list", "listAll", "listByResourceGroup", "instanceView"):
-            return Reply(body=self._read(kind, verb, found, request))
-        late = fault.refusal(STATUSES, 409) if fault else None
-        return self._change(kind, verb, found["name"], body, where, late)
+            reply = Reply(body=self._read(kind, verb, found, request))
+        else:
+            late = fault.refusal(STATUSES, 409) if fault and fault.late else None
+            reply = self._change(kind, verb, found["name"], body, where, late)
+        return Reply(LOST) if fault is not None and fault.is_lost else reply
 
     def _read(self, kind: str, verb: str, found: re.Match[str], request: Request) -> dict[str, Any]:
         if kind == "subnets":

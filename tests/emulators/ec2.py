@@ -11,26 +11,27 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from tests.emulators import ec2_xml
-from tests.emulators.http_service import Reply, Request, serve
+from tests.emulators.ec2_networks import Networks
+from tests.emulators.http_service import LOST, Reply, Request, serve
 from tests.emulators.machines import Machine
 from tests.emulators.s3 import REGION, Moto
 from tests.emulators.script import Fault, Refused, Script
 
 IMAGE = "ami-0c0ffee000000cafe"
-ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")
+ZONES = tuple(f"{REGION}{letter}" for letter in "abc")
 
 _NAMES = """
-RunInstances TerminateInstances StopInstances StartInstances DescribeInstances
+RunInstances TerminateInstances StopInstances DescribeInstances
 DescribeInstanceStatus DescribeInstanceAttribute ModifyInstanceAttribute
 DescribeInstanceTypes DescribeInstanceTypeOfferings DescribeSpotInstanceRequests
 CancelSpotInstanceRequests DescribeSpotPriceHistory DescribeImages CreateTags DeleteTags
@@ -91,22 +92,14 @@ def settings(folder: Path) -> dict[str, str]:
 
 
 @dataclass
-class Ec2:
-    """A running service with one network of its own.
+class Ec2(Networks):
+    """A running service, with its networks.
 
     Attributes:
         url: Its endpoint, as ``AWS_ENDPOINT_URL_EC2`` takes it.
         script: What goes wrong, and what was asked through ``url``.
-        vpc: The network; instances of other tests on the same server are in others.
-        subnets: One for each zone.
-        security_group: Without any rule for what comes in.
     """
 
-    upstream: Moto
-    client: Any
-    vpc: str = ""
-    subnets: dict[str, str] = field(default_factory=dict)
-    security_group: str = ""
     script: Script = field(default_factory=lambda: Script(OPERATIONS))
     url: str = ""
     ended: threading.Event = field(default_factory=threading.Event)
@@ -147,8 +140,8 @@ class Ec2:
                 self._terminate(machine_id, reason)
             else:
                 self._reasons[machine_id] = reason
-                del self._machines[machine_id]
-                self.client.stop_instances(InstanceIds=[machine_id])
+                region = self._machines.pop(machine_id).region
+                self.clients[region].stop_instances(InstanceIds=[machine_id])
 
     def reclaim(self, machine_id: str) -> None:
         """Terminate a spot instance as the service does."""
@@ -157,30 +150,12 @@ class Ec2:
             if machine_id in self._machines:
                 self._terminate(machine_id, (code, f"{code}: Instance terminated by Amazon EC2"))
 
-    def left(self, **tags: str) -> list[str]:
-        """All in this network that costs money and carries ``tags``, by id."""
-        wanted = [{"Name": f"tag:{key}", "Values": [value]} for key, value in tags.items()]
-        states = {"Name": "instance-state-name", "Values": ["pending", "running", "stopped"]}
-        here = {"Name": "vpc-id", "Values": [self.vpc]}
-        found = self.client.describe_instances(Filters=[*wanted, states, here])["Reservations"]
-        instances = [item for reservation in found for item in reservation["Instances"]]
-        cards = self.client.describe_network_interfaces(Filters=[*wanted, here])
-        volumes = self.client.describe_volumes(Filters=wanted)["Volumes"] if wanted else []
-        return sorted(
-            [item["InstanceId"] for item in instances]
-            + [item["NetworkInterfaceId"] for item in cards["NetworkInterfaces"]]
-            + [item["VolumeId"] for item in volumes]
-        )
-
     def reset(self) -> None:
-        """Forget the script and the calls, and end all that is left in this network."""
+        """Forget the script and the calls, and end all that is left in these networks."""
         with self._lock:
             for name in list(self._machines):
                 self._terminate(name, ("Client.UserInitiatedShutdown", ""))
-            here = [{"Name": "vpc-id", "Values": [self.vpc]}]
-            cards = self.client.describe_network_interfaces(Filters=here)["NetworkInterfaces"]
-            for card in cards:
-                self.client.delete_network_interface(NetworkInterfaceId=card["NetworkInterfaceId"])
+            self.clear()
             self._tokens.clear()
             self.script = Script(OPERATIONS)
 
@@ -196,11 +171,17 @@ class Ec2:
     def _answer(self, operation: str, form: dict[str, str], request: Request) -> Reply:
         if operation not in OPERATIONS:
             raise Refused(501, "NotImplemented", f"not emulated: {operation or request.path}")
-        where = self._where(form)
+        where = self._where(form, request)
         fault = self.script.enter(operation, where, form)
         self.ended.wait(self.script.seconds(operation, where))
-        if fault is not None and not fault.late:
+        if fault is not None and fault.is_refused:
             raise fault.refusal(STATUSES, 400)
+        reply = self._carry_out(operation, form, request, fault)
+        return Reply(LOST) if fault is not None and fault.is_lost else reply
+
+    def _carry_out(
+        self, operation: str, form: dict[str, str], request: Request, fault: Fault | None
+    ) -> Reply:
         if operation == "RunInstances":
             with self._lock:
                 return self._run(form, request, fault)
@@ -234,7 +215,8 @@ class Ec2:
         for instance in ec2_xml.instances(reply.body):
             if instance.cards and (wanted := tags.get("network-interface")):
                 pairs = [{"Key": key, "Value": value} for key, value in wanted.items()]
-                self.client.create_tags(Resources=list(instance.cards), Tags=pairs)
+                client = self.clients[_region(request)]
+                client.create_tags(Resources=list(instance.cards), Tags=pairs)
             behaviour = form.get("InstanceInitiatedShutdownBehavior", "stop")
             self._on_shutdown[instance.id] = behaviour
             self._machines[instance.id] = Machine(
@@ -242,7 +224,7 @@ class Ec2:
                 id=instance.id,
                 name=tags.get("instance", {}).get("Name", instance.id),
                 address=instance.address,
-                region=REGION,
+                region=_region(request),
                 zone=instance.zone,
                 kind=instance.kind,
                 user_data=base64.b64decode(form.get("UserData", "")).decode(),
@@ -250,7 +232,7 @@ class Ec2:
                 account="123456789012",
                 tags=tags.get("instance", {}),
             )
-            if fault is not None:
+            if fault is not None and fault.late:
                 code = f"Server.{fault.code}"
                 self._terminate(instance.id, (code, f"{code}: {fault.message}"))
         return reply
@@ -275,14 +257,14 @@ class Ec2:
     def _terminate(self, machine_id: str, reason: tuple[str, str]) -> None:
         self._reasons[machine_id] = reason
         self._terminated.add(machine_id)
-        self._machines.pop(machine_id, None)
-        self.client.terminate_instances(InstanceIds=[machine_id])
+        region = self._machines.pop(machine_id).region
+        self.clients[region].terminate_instances(InstanceIds=[machine_id])
 
-    def _where(self, form: Mapping[str, str]) -> str:
+    def _where(self, form: Mapping[str, str], request: Request) -> str:
         zone = form.get("Placement.AvailabilityZone", "")
         subnet = form.get("SubnetId", form.get("NetworkInterface.1.SubnetId", ""))
         zones = {known: zone for zone, known in self.subnets.items()}
-        return zone or zones.get(subnet, REGION)
+        return zone or zones.get(subnet, _region(request))
 
     def _forward(self, request: Request, form: Mapping[str, str]) -> Reply:
         kept = ("authorization", "content-type", "x-amz-date", "x-amz-security-token", "user-agent")
@@ -298,25 +280,24 @@ class Ec2:
 
 
 @contextmanager
-def ec2(server: Moto, network: IPv4Network, *, zones: Sequence[str] = ZONES) -> Iterator[Ec2]:
-    """A service for as long as the body runs, with a network and a subnet for each zone.
+def ec2(server: Moto, network: IPv4Network) -> Iterator[Ec2]:
+    """A service for as long as the body runs, with a network in its first region.
 
     Args:
         server: Started with ``settings``.
         network: A /16 of loopback.
     """
-    client = server.client("ec2")
-    cloud = Ec2(server, client)
-    cloud.vpc = client.create_vpc(CidrBlock=str(network))["Vpc"]["VpcId"]
-    for zone, subnet in zip(zones, network.subnets(new_prefix=22), strict=False):
-        made = client.create_subnet(VpcId=cloud.vpc, CidrBlock=str(subnet), AvailabilityZone=zone)
-        cloud.subnets[zone] = made["Subnet"]["SubnetId"]
-    name = f"headwater-{network.network_address}"
-    group = client.create_security_group(GroupName=name, Description="none in", VpcId=cloud.vpc)
-    cloud.security_group = group["GroupId"]
-    with serve(cloud.handle) as cloud.url:
-        try:
+    cloud = Ec2(server)
+    try:
+        cloud.add_region(REGION, network)
+        with serve(cloud.handle) as cloud.url:
             yield cloud
-        finally:
-            cloud.ended.set()
-    client.close()
+    finally:
+        cloud.ended.set()
+        cloud.close()
+
+
+def _region(request: Request) -> str:
+    """In which the call was made, as its signature says."""
+    signed = re.search(r"Credential=[^/]+/\d+/([^/]+)/", request.headers.get("authorization", ""))
+    return signed[1] if signed else REGION

@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.emulators.gce_instances import Instances
 from tests.emulators.gce_resources import PROJECT, Change, Store
-from tests.emulators.http_service import Reply, Request, serve
+from tests.emulators.http_service import LOST, Reply, Request, serve
 from tests.emulators.machines import Machine
 from tests.emulators.script import Fault, Refused, Script
 
@@ -133,14 +133,15 @@ class Gce:
         with self._lock:
             self.store.timeline.settle()
             fault = self.script.enter(operation, place, body)
-            if fault is not None and not fault.late:
+            if fault is not None and fault.is_refused:
                 raise fault.refusal(STATUSES, 400)
             if operation.split(".")[0] != "images" and found["project"] != PROJECT:
                 raise Refused(
                     404, "notFound", f"The resource 'projects/{found['project']}' was not found"
                 )
             if operation not in ("zoneOperations.wait", "regionOperations.wait"):
-                return Reply(body=self._answer(operation, found, request, body, fault))
+                answer = self._answer(operation, found, request, body, fault)
+                return Reply(LOST if fault is not None and fault.is_lost else 200, answer)
         return Reply(body=self._wait(place, found["name"]))
 
     def _answer(
@@ -169,7 +170,7 @@ class Gce:
             return again
         seconds = self.script.seconds(operation, place)
         change = self._change(operation, place, name, body)
-        late = fault.refusal(STATUSES, 400) if fault else None
+        late = fault.refusal(STATUSES, 400) if fault and fault.late else None
         return self.store.start(
             verb, change, seconds, late, request_id=request.query.get("requestId", "")
         )

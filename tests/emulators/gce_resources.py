@@ -21,19 +21,28 @@ PROJECT = "emulated"
 ZONES = ("us-central1-a", "us-central1-b", "us-central1-c", "europe-west4-a", "europe-west4-b")
 REGIONS = ("us-central1", "europe-west4")
 MACHINE_TYPES = {
-    "e2-small": (2, 2048, ""),
-    "e2-standard-2": (2, 8192, ""),
-    "e2-standard-4": (4, 16384, ""),
-    "n1-standard-4": (4, 15360, ""),
-    "n1-standard-8": (8, 30720, ""),
-    "g2-standard-4": (4, 16384, "nvidia-l4:1"),
-    "g2-standard-24": (24, 98304, "nvidia-l4:2"),
-    "g2-standard-48": (48, 196608, "nvidia-l4:4"),
-    "a2-highgpu-1g": (12, 87040, "nvidia-tesla-a100:1"),
-    "a2-highgpu-4g": (48, 348160, "nvidia-tesla-a100:4"),
-    "a3-highgpu-8g": (208, 1916928, "nvidia-h100-80gb:8"),
+    "e2-small": (2, 2, ""),
+    **{
+        f"{family}-standard-{cores}": (cores, 4 * cores, "")
+        for family in ("e2", "n1", "n2")
+        for cores in (2, 4, 8, 16)
+    },
+    **{
+        f"g2-standard-{cores}": (cores, 4 * cores, f"nvidia-l4:{gpus}")
+        for cores, gpus in ((4, 1), (8, 1), (12, 1), (16, 1), (24, 2), (32, 1), (48, 4), (96, 8))
+    },
+    **{
+        f"{family}-{gpus}g": (cores * gpus, memory_gib * gpus, f"{gpu}:{gpus}")
+        for family, cores, memory_gib, gpu in (
+            ("a2-highgpu", 12, 85, "nvidia-tesla-a100"),
+            ("a2-ultragpu", 12, 170, "nvidia-a100-80gb"),
+            ("a3-highgpu", 26, 234, "nvidia-h100-80gb"),
+            ("a3-megagpu", 26, 234, "nvidia-h100-mega-80gb"),
+        )
+        for gpus in (1, 2, 4, 8)
+    },
 }
-"""vCPUs, MiB of memory, and the GPUs that come with it."""
+"""vCPUs, GiB of memory, and the GPUs that come with it."""
 
 ZONAL = ("instances", "disks", "machineTypes")
 ROOT = f"/compute/v1/projects/{PROJECT}"
@@ -283,8 +292,8 @@ def _scopes(collection: str, shown: list[Resource]) -> Iterator[tuple[str, dict[
         yield f"{'zones' if zonal else 'regions'}/{place}", {collection: items} if items else empty
 
 
-def _machine_type(name: str, cores: int, memory_mib: int, gpus: str) -> dict[str, Any]:
-    body: dict[str, Any] = {"name": name, "guestCpus": cores, "memoryMb": memory_mib}
+def _machine_type(name: str, cores: int, memory_gib: int, gpus: str) -> dict[str, Any]:
+    body: dict[str, Any] = {"name": name, "guestCpus": cores, "memoryMb": memory_gib * 1024}
     if gpus:
         kind, count = gpus.split(":")
         accelerator = {"guestAcceleratorType": kind, "guestAcceleratorCount": int(count)}

@@ -14,12 +14,15 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+STOP_SECONDS = 5.0
 NAMES: dict[int, str] = {
     signal.SIGKILL: "killed",
     signal.SIGSTOP: "frozen",
@@ -30,13 +33,19 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 @dataclass
 class Host:
-    """The processes, by the machine they are of."""
+    """The process groups, by the machine they are of.
 
-    children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-    ended: set[str] = field(default_factory=set)
+    Attributes:
+        groups: Ids of those that were started and not killed.
+        leaders: The machine of each first process that has not ended.
+    """
+
+    groups: dict[str, int] = field(default_factory=dict)
+    leaders: dict[int, str] = field(default_factory=dict)
 
     def run(self) -> None:
         """Obey until the input ends; then kill what is left."""
+        _LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1)
         woken, wake = os.pipe()
         for end in (woken, wake):
             os.set_blocking(end, False)
@@ -58,8 +67,7 @@ class Host:
                     for line in lines:
                         self._obey(json.loads(line))
         finally:
-            for machine in list(self.children):
-                self._signal(machine, signal.SIGKILL)
+            self._kill_all()
 
     def _obey(self, command: dict[str, Any]) -> None:
         machine = command["machine"]
@@ -67,35 +75,55 @@ class Host:
             self._signal(machine, command["signal"])
             return
         try:
-            child = _start(command)
+            pid = _start(command)
         except OSError as error:  # no such interpreter
             _tell({"event": "failed", "machine": machine, "reason": str(error)})
             return
-        self.children[machine] = child
-        self.ended.discard(machine)  # an instance may be started again
-        _tell({"event": "started", "machine": machine, "pid": child.pid})
+        self.groups[machine] = pid
+        self.leaders[pid] = machine
+        _tell({"event": "started", "machine": machine, "pid": pid})
 
     def _reap(self) -> None:
-        for machine, child in self.children.items():
-            if machine not in self.ended and child.poll() is not None:
-                self.ended.add(machine)
-                _tell({"event": "ended", "machine": machine, "code": child.returncode})
+        """Take in what has ended, orphans too; tell of first processes that nobody killed."""
+        with suppress(ChildProcessError):  # there is no child
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if not pid:
+                    return
+                machine = self.leaders.pop(pid, "")
+                if self.groups.get(machine) == pid:
+                    code = os.waitstatus_to_exitcode(status)
+                    _tell({"event": "ended", "machine": machine, "code": code})
 
     def _signal(self, machine: str, number: int) -> None:
-        child = self.children.get(machine)
-        if child is None:
+        if machine not in self.groups:
             return
         with suppress(ProcessLookupError):  # all of its group have ended
-            os.killpg(child.pid, number)
+            os.killpg(self.groups[machine], number)
         if number == signal.SIGKILL:
-            child.wait()
-            del self.children[machine]
+            del self.groups[machine]
         _tell({"event": NAMES[number], "machine": machine})
 
+    def _kill_all(self) -> None:
+        """Kill every group, and then what has left its group and come to us as an orphan."""
+        for machine in list(self.groups):
+            self._signal(machine, signal.SIGKILL)
+        end = time.monotonic() + STOP_SECONDS
+        children = Path(f"/proc/self/task/{os.getpid()}/children")
+        while time.monotonic() < end:
+            self._reap()
+            left = children.read_text().split()
+            if not left:
+                return
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            time.sleep(0.01)
 
-def _start(command: dict[str, Any]) -> subprocess.Popen[bytes]:
+
+def _start(command: dict[str, Any]) -> int:
     with Path(command["log"]).open("ab") as log:
-        return subprocess.Popen(
+        child = subprocess.Popen(
             command["argv"],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -105,6 +133,8 @@ def _start(command: dict[str, Any]) -> subprocess.Popen[bytes]:
             start_new_session=True,
             preexec_fn=_end_with_parent,  # safe: this process has one thread
         )
+    child.returncode = 0  # the host waits for all its children itself
+    return child.pid
 
 
 def _end_with_parent() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import selectors
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -44,6 +45,10 @@ class Request:
         return value
 
 
+LOST = 0
+"""Status of a reply that is never sent: the connection is cut."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What is sent: an object goes as JSON, text and bytes as they are."""
@@ -67,18 +72,42 @@ def serve(handle: Handle, *, address: str = "127.0.0.1") -> Iterator[str]:
         answer = staticmethod(handle)
 
     server = _Server((address, 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread = threading.Thread(target=server.serve)
     thread.start()
     try:
         yield f"http://{address}:{server.server_port}"
     finally:
-        server.shutdown()
-        server.server_close()
+        server.stop()
         thread.join(STOP_SECONDS)
+        server.server_close()
 
 
 class _Server(ThreadingHTTPServer):
+    """Waits without polling: a hundred of them idle for nothing, and stop at once."""
+
     request_queue_size = BACKLOG
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(address, handler)
+        self._stopped, self._stop = socket.socketpair()
+
+    def serve(self) -> None:
+        """Answer until ``stop`` is called."""
+        self.socket.setblocking(False)  # a caller that has gone again must not hold us
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.socket, selectors.EVENT_READ)
+            selector.register(self._stopped, selectors.EVENT_READ)
+            while self._stopped not in [key.fileobj for key, _ in selector.select()]:
+                self.handle_request()
+
+    def stop(self) -> None:
+        """Let ``serve`` return."""
+        self._stop.send(b".")
+
+    def server_close(self) -> None:
+        super().server_close()
+        self._stop.close()
+        self._stopped.close()
 
     def server_bind(self) -> None:
         """Bind, without asking a name server who we are, as the base class does."""
@@ -106,7 +135,8 @@ class _Handler(BaseHTTPRequestHandler):
             reply = type(self).answer(request)
         except Exception as error:  # noqa: BLE001 - a client is waiting: it gets to know
             reply = Reply(500, f"the emulator failed: {type(error).__name__}: {error}")
-        self._write(reply)
+        if reply.status != LOST:
+            self._write(reply)
 
     def _write(self, reply: Reply) -> None:
         headers = {name.lower(): value for name, value in reply.headers.items()}

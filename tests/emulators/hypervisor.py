@@ -15,72 +15,24 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 from tests.emulators import metadata
+from tests.emulators.guests import NEVER, Event, Guest
 from tests.emulators.http_service import serve
 from tests.emulators.machines import EmulatedCloud, Machine
-from tests.emulators.user_data import MACHINE, OFF, boot_script, minutes_to_off, write_commands
+from tests.emulators.user_data import OFF, boot_script, minutes_to_off, write_commands
 
 NOTICE_SECONDS = {"aws": 120.0, "gcp": 30.0, "azure": 30.0}
 """What each cloud gives a spot instance before it takes it back."""
 
 TICK_SECONDS = 0.03
-NEVER = float("inf")
 STOP_SECONDS = 10.0
 
-STRANGE = ("AWS_", "AZURE_", "GCE_", "GOOGLE_", "PREFECT_", "CLOUDSDK_")
-"""Variables of the client begin so; an instance has an identity of its own."""
-
-PROXIES = ("http_proxy", "https_proxy", "all_proxy")
-
 WhenEnded = Literal["off", "on"]
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened to an instance.
-
-    Attributes:
-        kind: booted, notice, reclaimed, frozen, thawed, ended, off, killed, refused.
-        detail: Its process id, its exit code, or why it cannot boot.
-    """
-
-    kind: str
-    machine_id: str
-    detail: str = ""
-
-
-@dataclass
-class Guest:
-    """An instance that is on.
-
-    Attributes:
-        boots_at: On the monotonic clock.
-        pid: Of the process group; 0 until it has booted.
-        metadata_url: Of the service on its own address; empty until it has booted.
-    """
-
-    machine: Machine
-    cloud: EmulatedCloud
-    folder: Path
-    boots_at: float
-    notice: metadata.Notice = field(default_factory=metadata.Notice)
-    reclaim_at: float = NEVER
-    off_at: float = NEVER
-    pid: int = 0
-    metadata_url: str = ""
-    is_done: bool = False
-    services: ExitStack = field(default_factory=ExitStack)
-
-    @property
-    def log(self) -> Path:
-        """What its processes have written."""
-        return self.folder / "console.txt"
 
 
 class Hypervisor:
@@ -88,6 +40,7 @@ class Hypervisor:
 
     Attributes:
         events: All that happened, in order.
+        failures: Why the hypervisor itself does no longer run; empty while it does.
     """
 
     def __init__(
@@ -101,6 +54,7 @@ class Hypervisor:
         when_ended: WhenEnded,
     ) -> None:
         self.events: list[Event] = []
+        self.failures: list[Exception] = []
         self._clouds = clouds
         self._folder = folder
         self._host = host
@@ -164,9 +118,12 @@ class Hypervisor:
 
         Raises:
             TimeoutError: It did not within ``seconds``; the events so far are named.
+            RuntimeError: The hypervisor has failed meanwhile.
         """
         end = time.monotonic() + seconds
         while not condition():
+            if self.failures:
+                raise RuntimeError("the hypervisor failed") from self.failures[0]
             if time.monotonic() > end:
                 raise TimeoutError(f"not within {seconds} s; what happened: {self.events}")
             time.sleep(TICK_SECONDS / 3)
@@ -232,28 +189,9 @@ class Hypervisor:
             self.events.append(Event("refused", machine.id, str(error)))
             guest.log.write_text(f"{error}\n", encoding="utf-8")
             return
-        path = guest.folder / "user-data"
-        path.write_text(script, encoding="utf-8")
-        path.chmod(0o700)
         handle = metadata.service(machine, guest.notice)
         guest.metadata_url = guest.services.enter_context(serve(handle, address=machine.address))
-        environment = {
-            **_inherited(os.environ),
-            **self._environment,
-            **metadata.environment(machine, guest.metadata_url),
-            MACHINE: str(guest.folder),
-            "PATH": os.pathsep.join([str(self._folder / "bin"), os.environ["PATH"]]),
-        }
-        self._tell(
-            {
-                "do": "start",
-                "machine": machine.id,
-                "argv": [str(path)],
-                "environment": environment,
-                "folder": str(guest.folder),
-                "log": str(guest.log),
-            }
-        )
+        self._tell(guest.boot_command(script, self._folder / "bin", self._environment))
 
     def _hear(self) -> None:
         """Take in what the host has told since the last time."""
@@ -288,7 +226,7 @@ class Hypervisor:
             guest.pid = 0
 
     def _end(self, guest: Guest) -> None:
-        guest.is_done = True
+        guest.is_done = guest.notice.is_gone = True
         guest.pid = 0
         self._tell({"do": "signal", "machine": guest.machine.id, "signal": signal.SIGKILL})
         guest.services.close()
@@ -326,7 +264,8 @@ def hypervisor(
         environment: Variables that every instance gets, such as endpoints; of the client's own
             variables they inherit none that names a cloud.
         boot_seconds: From when an instance is on to the start of its user-data.
-        time_scale: Real seconds that stand for one of a cloud's in its reclaim notice.
+        time_scale: Real seconds that stand for one of a cloud's in its reclaim notice, and for one
+            of those that ``shutdown -h +MINUTES`` waits.
         when_ended: What becomes of an instance whose user-data has run to its end: its image
             switches it off, or it stays on, idle and paid for.
 
@@ -348,14 +287,13 @@ def hypervisor(
         clouds, folder, host, environment or {}, boot_seconds, time_scale, when_ended
     )
     stop = threading.Event()
-    failures: list[Exception] = []
 
     def keep_ticking() -> None:
         try:
             while not stop.wait(TICK_SECONDS):
                 running.tick()
         except Exception as error:  # noqa: BLE001 - raised again below, where a test sees it
-            failures.append(error)
+            running.failures.append(error)
 
     thread = threading.Thread(target=keep_ticking)
     thread.start()
@@ -373,13 +311,6 @@ def hypervisor(
             host.kill()
             host.wait(STOP_SECONDS)
         host.stdout.close()
-    if failures:
-        raise RuntimeError(f"the hypervisor failed; events: {running.events}") from failures[0]
-
-
-def _inherited(variables: Mapping[str, str]) -> dict[str, str]:
-    return {
-        name: value
-        for name, value in variables.items()
-        if not name.startswith(STRANGE) and name.lower() not in PROXIES
-    }
+    if running.failures:
+        events = running.events
+        raise RuntimeError(f"the hypervisor failed; events: {events}") from running.failures[0]

@@ -26,10 +26,12 @@ class Notice:
     Attributes:
         at: When, in UTC; None while nothing is announced.
         accepted: The machine has said that it is ready.
+        is_gone: The machine has ended; nobody waits for an answer.
     """
 
     at: datetime | None = None
     accepted: bool = False
+    is_gone: bool = False
 
 
 def service(machine: Machine, notice: Notice) -> Handle:
@@ -128,7 +130,7 @@ class _Gce:
         if request.query.get("wait_for_change") == "true":
             limit = min(float(request.query.get("timeout_sec", WAIT_SECONDS)), WAIT_SECONDS)
             end = time.monotonic() + limit
-            while self._value(path) == value and time.monotonic() < end:
+            while self._value(path) == value and time.monotonic() < end and not self.notice.is_gone:
                 time.sleep(0.02)
             value = self._value(path)
         if value is None:

@@ -46,14 +46,14 @@ class Moto:
             "NO_PROXY": "127.0.0.1,localhost",
         }
 
-    def client(self, service: str = "s3") -> Any:
+    def client(self, service: str = "s3", *, region: str = REGION) -> Any:
         """A boto3 client, which is another client than the one that is tested."""
         import boto3
 
         return boto3.client(
             service,  # type: ignore[call-overload]  # the stubs list literal names only
             endpoint_url=self.url,
-            region_name=REGION,
+            region_name=region,
             aws_access_key_id="testing",
             aws_secret_access_key="moto-secret-0123456789",
         )

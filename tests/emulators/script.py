@@ -51,6 +51,7 @@ class Fault:
     Attributes:
         left: How many more times; None is always.
         late: The call is accepted, and its operation fails.
+        is_lost: The call is carried out, and its answer does not arrive.
     """
 
     code: str
@@ -60,6 +61,12 @@ class Fault:
     message: str
     status: int | None
     retry_after_seconds: int | None
+    is_lost: bool = False
+
+    @property
+    def is_refused(self) -> bool:
+        """Nothing is carried out."""
+        return not self.late and not self.is_lost
 
     def refusal(self, statuses: Mapping[str, int], default: int) -> Refused:
         """The error that the cloud gives for it."""
@@ -114,6 +121,13 @@ class Script:
         self._check(operation)
         text = message or f"{code}: as the test's script says"
         fault = Fault(code, where, times, late, text, status, retry_after_seconds)
+        with self._lock:
+            self._faults.setdefault(operation, []).append(fault)
+
+    def lose(self, operation: str, *, times: int | None = 1, where: str = "") -> None:
+        """Carry out the next ``times`` calls of ``operation``, and cut off their answers."""
+        self._check(operation)
+        fault = Fault("", where, times, False, "", None, None, is_lost=True)
         with self._lock:
             self._faults.setdefault(operation, []).append(fault)
 
