@@ -11,16 +11,12 @@ from pathlib import Path
 
 import pytest
 from tests.contract.launchers import tags_of
+from tests.emulators import arm, gce
 from tests.emulators.s3 import REGION, Moto
 from tests.emulators.vpc import Vpc
 from typer.testing import CliRunner, Result
 
 from headwater.flows.cli import app
-
-pytest.importorskip("google.cloud.compute_v1")
-pytest.importorskip("azure.mgmt.compute")
-gce = pytest.importorskip("tests.emulators.gce")
-arm = pytest.importorskip("tests.emulators.arm")
 
 
 @pytest.fixture

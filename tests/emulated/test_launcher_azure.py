@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.contract.launchers import LauncherContract, Refuse, named, tags_of
+from tests.emulators import arm
 
 from headwater.infra.errors import AuthenticationFailed, InvalidLaunch, NoCapacity
 from headwater.infra.launchers.azure import AzureLauncher
@@ -18,10 +19,6 @@ from headwater.infra.launchers.calls import Patience
 from headwater.infra.launchers.network import openings
 from headwater.infra.launchers.removal import sweep
 from headwater.infra.models import Cloud, Market
-
-pytest.importorskip("azure.mgmt.compute")
-pytest.importorskip("azure.mgmt.network")
-emulator = pytest.importorskip("tests.emulators.arm")
 
 SHORT = Patience(5, 0.02, 0.1)
 SETTINGS = LaunchSettings(
@@ -43,7 +40,7 @@ SETTINGS = LaunchSettings(
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Any]:
-    with emulator.arm(IPv4Network("127.84.0.0/16")) as server:
+    with arm.arm(IPv4Network("127.84.0.0/16")) as server:
         yield server
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.contract.launchers import LauncherContract, Refuse, named, tags_of
+from tests.emulators import gce
 
 from headwater.infra.errors import AuthenticationFailed, InvalidLaunch, NoCapacity
 from headwater.infra.launchers.base import LaunchSettings, NodeSpec
@@ -18,9 +19,6 @@ from headwater.infra.launchers.gcp import GcpLauncher
 from headwater.infra.launchers.network import openings
 from headwater.infra.launchers.removal import sweep
 from headwater.infra.models import Cloud, Market
-
-pytest.importorskip("google.cloud.compute_v1")
-emulator = pytest.importorskip("tests.emulators.gce")
 
 SHORT = Patience(5, 0.02, 0.1)
 SETTINGS = LaunchSettings(
@@ -41,7 +39,7 @@ SETTINGS = LaunchSettings(
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Any]:
-    with emulator.gce(IPv4Network("127.83.0.0/16")) as server:
+    with gce.gce(IPv4Network("127.83.0.0/16")) as server:
         yield server
 
 
