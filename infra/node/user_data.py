@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 
-from headwater.infra.errors import InvalidRequest
 from headwater.infra.models import Cloud
 from headwater.infra.storage.uris import Uri
-
-MOST_BYTES = 1024
-"""Far below what any cloud takes (16 KiB on EC2); there is nothing to say that needs more."""
 
 
 def user_data(
@@ -33,8 +28,6 @@ def user_data(
         image: The container.
         most_minutes: Longest that the machine may run.
         scheduler: Address of the scheduler; empty makes it one.
-    Raises:
-        InvalidRequest: It would be longer than ``MOST_BYTES``.
 
     Examples:
         >>> text = user_data(
@@ -54,21 +47,10 @@ def user_data(
     node += ["--scheduler", scheduler] if scheduler else []
     docker = ["docker", "run", "--rm", "--net", "host", "--ipc", "host"]
     docker += ["--gpus", "all"] if gpus else []
-    text = (
+    return (
         "#!/bin/sh\n"
         f"shutdown -h +{most_minutes}\n"
-        f"{_line([*docker, image])} \\\n"
-        f"  {_line(node)}\n"
+        f"{shlex.join([*docker, image])} \\\n"
+        f"  {shlex.join(node)}\n"
         "shutdown -h now\n"
     )
-    if len(text.encode()) > MOST_BYTES:
-        raise InvalidRequest(
-            f"the user-data of node {name} would have {len(text.encode())} bytes, more than"
-            f" {MOST_BYTES}",
-            hint="use a shorter address for what clusters leave in the store",
-        )
-    return text
-
-
-def _line(words: Sequence[str]) -> str:
-    return shlex.join(words)
