@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from distributed import Client
+from tests.emulators import docker
 from tests.emulators.ec2 import IMAGE, ZONES, Ec2
 from tests.emulators.hypervisor import Hypervisor, hypervisor
 from tests.emulators.s3 import REGION, Moto
@@ -30,7 +31,7 @@ WAIT_SECONDS = 90.0
 NOTICE_SCALE = 0.2
 """A notice of 120 s comes 24 s before."""
 
-PROGRAMS = {"docker": [sys.executable, "-m", "tests.emulators.docker"]}
+PROGRAMS = {"docker": [sys.executable, str(Path(docker.__file__).resolve())]}
 
 SCHEDULERS = tuple(Place(REGION, zone, "t3.small", Market.ON_DEMAND) for zone in ZONES)
 WORKERS = tuple(Place(REGION, zone, "m6i.large", Market.SPOT) for zone in ZONES)

@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tests.emulators.ec2 import IMAGE
 from tests.emulators.s3 import REGION, Moto
-
-IMAGE = "ami-03cf127a"
-"""One of those that moto knows; to list them all takes it seconds."""
 
 ZONES = (f"{REGION}a", f"{REGION}b")
 
