@@ -145,6 +145,7 @@ def require_whole_after(held: Held) -> None:
     assert held.cli.rows().select("n", "m").equals(EXPECTED)
 
 
+@pytest.mark.parametrize("held", ["threads", WORKERS], indirect=True)
 def test_ctrl_c_in_the_middle(held: Held, prefect_server: Prefect) -> None:
     process = held.start()
     held.await_last_part(process)
@@ -214,7 +215,7 @@ def test_sigint_that_a_script_ignores_does_not_hang_the_run(headwater: Cli) -> N
         held.require_untouched()
 
 
-@pytest.mark.parametrize("sign", ["the scan", "the server", "workers"])
+@pytest.mark.parametrize("sign", ["the scan", "the server", WORKERS])
 def test_ctrl_c_before_the_parts(headwater: Cli, sign: str) -> None:
     held = Held(headwater, "workers")
     process = held.start()

@@ -199,7 +199,9 @@ def listed(url: str, kind: str) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.trial)]
+)
 def test_interrupted_run_is_recorded_and_leaves_no_server(
     migrated: Place, place: Place, drive: Drive, number: signal.Signals
 ) -> None:

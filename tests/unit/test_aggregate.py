@@ -138,7 +138,7 @@ def frames(draw: st.DrawFn) -> pl.DataFrame:
     return pl.concat([frame, frame.head(3)])  # duplicate rows
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     frames(),
     st.sampled_from([(), ("key",), ("number", "flag"), ("local", "level"), ("kind",), ("d", "u")]),
