@@ -275,6 +275,7 @@ def test_unreachable_server_of_the_user_is_named_at_once(monkeypatch: pytest.Mon
     assert "unset it" in failure.value.hint
 
 
+@pytest.mark.trial
 def test_silent_server_of_the_user_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/api"

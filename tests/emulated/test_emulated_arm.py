@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from azure.core import exceptions
 from tests.emulators.arm import Arm
 from tests.emulators.arm_resources import GROUP
 from tests.emulators.every_cloud import AzureUser
 
-pytest.importorskip("azure.mgmt.compute")
-pytest.importorskip("azure.mgmt.network")
-errors = pytest.importorskip("azure.core.exceptions")
+errors: Any = exceptions  # its types leave open what an answer has
+
+pytestmark = pytest.mark.trial
+"""The launchers' own tests run on it every time; what is shown here is the emulator itself."""
 
 
 @pytest.fixture

@@ -13,6 +13,9 @@ from tests.emulators.ec2 import Ec2
 from tests.emulators.every_cloud import AwsUser
 from tests.emulators.machines import loopback_network
 
+pytestmark = pytest.mark.trial
+"""The launchers' own tests run on it every time; what is shown here is the emulator itself."""
+
 
 @pytest.fixture
 def user(ec2: Ec2, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsUser]:

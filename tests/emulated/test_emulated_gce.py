@@ -7,13 +7,15 @@ import uuid
 from typing import Any
 
 import pytest
+from google.api_core import exceptions as errors
+from google.cloud import compute_v1 as compute
 from tests.emulators.every_cloud import GcpUser
 from tests.emulators.gce import Gce
 from tests.emulators.gce_filter import compile_filter
 from tests.emulators.gce_resources import PROJECT
 
-compute = pytest.importorskip("google.cloud.compute_v1")
-errors = pytest.importorskip("google.api_core.exceptions")
+pytestmark = pytest.mark.trial
+"""The launchers' own tests run on it every time; what is shown here is the emulator itself."""
 
 ZONE = GcpUser.ZONE
 
