@@ -253,6 +253,7 @@ class GPUCluster(SpecCluster):
     async def _close(self) -> None:
         if self._watching is not None:
             self._watching.cancel()
+            await asyncio.wait([self._watching])
         try:
             await super()._close()
         finally:
@@ -344,7 +345,8 @@ class GPUCluster(SpecCluster):
         if self.status == Status.running and self._failed_in_a_row < MOST_FAILURES:
             self.worker_spec |= self.new_worker_spec()
         await machine.close()
-        await self._correct_state()
+        # Dask shares one task among all who ask: who stops waiting may not stop it.
+        await asyncio.shield(self._correct_state())
 
     def _serving(self) -> set[str]:
         return {_node_of(worker["name"]) for worker in self.scheduler_info["workers"].values()}

@@ -56,7 +56,9 @@ class FakeGcs:
         self._post(where, data)
 
     def _post(self, where: str, body: bytes) -> None:
-        request = Request(f"{self.url}{where}", data=body, method="POST")  # noqa: S310
+        # Else it would be called a form, and a copy's next store might take it for one.
+        headers = {"Content-Type": "application/octet-stream"}
+        request = Request(f"{self.url}{where}", body, headers, method="POST")  # noqa: S310
         with urlopen(request, timeout=10) as answer:  # noqa: S310  # our own server
             answer.read()
 
