@@ -290,7 +290,7 @@ FAULTS = (Fault.BUSY, Fault.LOST_ANSWER, Fault.CUT_BODY, Fault.DROPPED)
     [
         pytest.param(
             *pair,
-            marks=() if pair in (("s3", "gcs"), ("gcs", "azure")) else pytest.mark.trial,
+            marks=() if pair == ("gcs", "azure") else pytest.mark.trial,
             id="-to-".join(pair),
         )
         for pair in PAIRS
