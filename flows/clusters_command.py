@@ -24,6 +24,8 @@ from headwater.infra.units import human_seconds
 
 NOTHING = "-"
 
+NOWHERE = "no cloud could be looked at: what may be there is not known"
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -57,8 +59,9 @@ def list_clusters(asked: Asked, console: Console) -> None:
         "skipped": [_skipped_json(one) for one in skipped],
         "unseen": [_unseen_json(one) for one in unseen],
     }
-    said = ", ".join(str(one.cloud) for one in launchers) or "no cloud"
-    console.result(value, _table(held, now) or f"nothing of Headwater's is in {said}")
+    said = ", ".join(str(one.cloud) for one in launchers)
+    nothing = f"nothing of Headwater's is in {said}" if launchers else NOWHERE
+    console.result(value, _table(held, now) or nothing)
     _tell_unseen(unseen, console)
     if unseen:
         sys.exit(EXIT_FAILED)
@@ -93,7 +96,8 @@ def reap(asked: Asked, console: Console, *, yes: bool) -> None:
         "skipped": [_skipped_json(one) for one in skipped],
         "unseen": [_unseen_json(one) for one in unseen],
     }
-    console.result(value, _reaped(held, removed, now, named=bool(due.tags), wanted=wanted))
+    told = _reaped(held, removed, now, named=bool(due.tags), wanted=wanted)
+    console.result(value, told if launchers else NOWHERE)
     for fault in faults:
         console.say(f"error: {fault.message}\n  -> {fault.hint}")
     _tell_unseen(unseen, console)

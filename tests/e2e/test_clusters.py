@@ -137,6 +137,21 @@ def test_a_cloud_without_credentials_is_skipped_unless_it_was_named(
     assert "network.azure.subscription" in named.stderr
 
 
+@pytest.mark.parametrize("command", ["list", "reap"])
+def test_where_no_cloud_can_be_reached_nothing_is_said_of_what_is_there(
+    monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+    done = headwater("clusters", command, "--region", REGION)
+
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout == "no cloud could be looked at: what may be there is not known\n"
+    assert len(done.stderr.splitlines()) == 3
+
+
 def test_what_could_not_be_seen_fails_the_command(ec2: ScriptedEc2, cluster: str) -> None:
     ec2.refuse("DescribeInstances", "RequestExpired")
 
