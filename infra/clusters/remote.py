@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -225,7 +225,8 @@ class GPUCluster(SpecCluster):
                 owner=plan.owner,
                 role=role,
                 node=name,
-                expires=self._lease_until,
+                # Tags are not renewed with the lease, and a reaper takes what is past this.
+                expires=datetime.now(UTC) + timedelta(minutes=plan.most_minutes),
                 profile_tags=plan.tags,
             ),
             run_limit_seconds=plan.most_minutes * 60,
